@@ -1,0 +1,115 @@
+"""The protocol that a plug-in fulfils.
+
+A plug-in is a folder with three parts: ``connector`` (calls), ``translate`` (pure: raw rows to facts) and ``simulator``
+(stands for the vendor's product and imports nothing of ours). It is found by its entry point in the group
+``itsms_sync.connectors``, whose value is a :class:`Plugin`. Copy a neighbour to add one; ``itsms_sync.testing`` holds the
+suite that it must pass.
+
+Connectors raise only :class:`Unavailable` and :class:`Refused`; what a system cannot serve is returned as a
+:class:`~itsms_sync.records.Gap` with its reason, never raised and never left out.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from itsms_sync.records import (
+    Border,
+    Configuration,
+    Directory,
+    Facts,
+    Gap,
+    Identity,
+    Page,
+    Row,
+    Ticket,
+    Window,
+    Write,
+    Written,
+)
+
+if TYPE_CHECKING:
+    from itsms_sync.http import Http
+
+
+class SourceError(Exception):
+    """The source did not do what it was asked."""
+
+
+class Unavailable(SourceError):
+    """The source cannot serve now; the same call may succeed later.
+
+    ``retry_after`` is a minimum wait in seconds if the source named one. ``sent`` tells whether a write may have reached
+    the source: then its outcome is unclear, and its key must be looked up before anything is sent again.
+    """
+
+    def __init__(self, message: str, *, retry_after: float | None = None, sent: bool = False) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+        self.sent = sent
+
+
+class Refused(SourceError):
+    """The source will not do this however often it is asked; somebody has to change something first."""
+
+
+class Connector(Protocol):
+    """One configured source. Not thread-safe."""
+
+    def identify(self) -> Identity:
+        """Instance, account and server time. Proves that the credentials work; raises ``Refused`` if they do not."""
+        ...
+
+    def pull(self, kind: str, window: Window) -> Iterator[Page] | Gap:
+        """Records and history of ``kind`` since the window's cursors, page by page, each complete and checked."""
+        ...
+
+    def directory(self) -> Directory | Gap:
+        """People (as pseudonyms) and groups."""
+        ...
+
+    def configuration(self, kind: str) -> Configuration | Gap:
+        """States, choices and visible fields of ``kind``."""
+        ...
+
+    def find(self, key: str) -> Sequence[Ticket] | Gap:
+        """All tickets that carry our ``key``, oldest first. An empty answer may be the index's lag, see ``index_lag``."""
+        ...
+
+    def write(self, write: Write) -> Written | Gap:
+        """Perform one write once, without any retry, and read the ticket back by id."""
+        ...
+
+    @property
+    def index_lag(self) -> float:
+        """Seconds until ``find`` must show what was written; absence proves nothing before."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """What a plug-in is given to connect one source. Nothing in it is read from the environment or a clock by it."""
+
+    name: str
+    url: str
+    options: Mapping[str, Any]
+    """The plug-in's own options, as validated by ``Plugin.check_options``."""
+    http: "Http"
+    """Bounded sessions, the budget and the retry policy of this source's credential."""
+    border: Border
+    credential: Callable[[], Mapping[str, str]]
+    """Reads the secrets by reference each time: ``username``/``password`` or ``token``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plugin:
+    """What the entry point names."""
+
+    name: str
+    connect: Callable[[Access], Connector]
+    translate: Callable[[str, Sequence[Row]], Facts]
+    """``(kind, rows) -> facts``; pure, so that ``replay`` can rebuild everything from the stored rows."""
+    check_options: Callable[[Mapping[str, Any]], Mapping[str, Any]]
+    """Validates the plug-in's options; raises ``ValueError`` (a pydantic error) for wrong ones."""
+    record_url: Callable[[str, str, str, str], str]
+    """``(base url, kind, id, label) -> address`` at which a person can read the record."""

@@ -1,0 +1,252 @@
+"""The vocabulary that crosses a connector's border.
+
+Owns the shapes in which facts leave a source and in which writes reach a target. Everything is plain and immutable;
+stamps are whole milliseconds since 1970-01-01T00:00Z; persons are pseudonyms and free text is a reference by the time
+a value of this module exists.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, NamedTuple, Protocol
+
+Millis = int
+"""Milliseconds since 1970-01-01T00:00Z, the only form of an instant inside the program."""
+
+
+class Witness(StrEnum):
+    """Where the knowledge of an event comes from, best first."""
+
+    AUDIT = "audit"
+    CHANGELOG = "changelog"
+    APPROVAL = "approval"
+    JOURNAL = "journal"
+    METRIC = "metric"
+    SNAPSHOT = "snapshot"
+
+
+class Row(NamedTuple):
+    """One raw row as the source sent it, after persons and free text were replaced at the border."""
+
+    stream: str
+    """The table or resource it came from, e.g. ``sys_audit``."""
+    key: str
+    """The row's immutable id in that stream."""
+    body: Mapping[str, Any]
+
+
+class Record(NamedTuple):
+    """A ticket as its source held it at ``updated``."""
+
+    kind: str
+    id: str
+    """Immutable id (ServiceNow ``sys_id``, Jira numeric id), never the number or key."""
+    label: str
+    """What people call it, e.g. ``INC0010001``."""
+    created: Millis | None
+    updated: Millis
+    version: int | None
+    """The source's own counter of saves (ServiceNow ``sys_mod_count``), if it has one."""
+    fields: Mapping[str, str | None]
+    """Raw values of the fields asked for; a missing key means that the source did not deliver the field."""
+
+
+class Event(NamedTuple):
+    """One fact of a record's history. An empty ``field`` is a save whose content was not asked for."""
+
+    record: str
+    field: str
+    old: str | None
+    new: str | None
+    at: Millis
+    actor: str | None
+    witness: str
+    witness_id: str
+    order: int | None
+    """The source's own order inside the record (``record_checkpoint``, changelog id, row number); ``None`` if it has none."""
+
+
+class Gap(NamedTuple):
+    """Something that we know we did not read: a start, a reason and a message, never a log line only."""
+
+    stream: str
+    reason: str
+    """A stable word: ``refused``, ``field-refused``, ``not-served``, ``history-cut`` …"""
+    message: str
+    start: Millis | None = None
+    end: Millis | None = None
+    record: str | None = None
+    field: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What one poll asks for."""
+
+    fields: tuple[str, ...]
+    """Names of the record's fields that a mapping or a check names; nothing else is fetched."""
+    cursors: Mapping[str, str]
+    """Cursor of each stream as the connector last returned it (its own text); empty at the first poll."""
+    overlap: Millis
+    """How far a new poll reaches back before the end of the former one, for rows that were committed late."""
+    page_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One answer of the source, complete and checked. Store it and its cursor in one transaction."""
+
+    stream: str
+    fields: tuple[str, ...]
+    """The field list that the rows were asked with."""
+    rows: Sequence[Row]
+    records: Sequence[Record]
+    events: Sequence[Event]
+    cursor: str
+    closed: bool
+    """Whether this page ended the stream's window."""
+    asked: str
+    """The question in the source's own language, for the coverage record."""
+    server_time: Millis | None
+    gaps: Sequence[Gap] = ()
+
+
+class Facts(NamedTuple):
+    """What the pure translation finds in raw rows."""
+
+    records: Sequence[Record]
+    events: Sequence[Event]
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who answers, as whom we are logged in, and what time it is there."""
+
+    product: str
+    version: str
+    instance: str
+    """A name that changes when the instance is another one (clone, other site)."""
+    account: str
+    server_time: Millis | None
+    simulated: bool
+    """True for a simulator, which says so in its ``Server`` header; writing under ``--as-of`` is allowed only there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """One account. ``names`` are the pseudonyms of all identifiers under which the source writes it into rows."""
+
+    names: tuple[str, ...]
+    system: bool
+    active: bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    id: str
+    name: str
+    active: bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class Directory:
+    people: Sequence[Person]
+    groups: Sequence[Group]
+    gaps: Sequence[Gap] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """What the instance is set to: labels of the raw values of each field that could be read."""
+
+    choices: Mapping[str, Mapping[str, str]]
+    """field -> raw value -> label"""
+    fields: Mapping[str, str]
+    """field -> type, of the fields the account may see"""
+    gaps: Sequence[Gap] = ()
+
+
+class Block(NamedTuple):
+    """A piece of a ticket's text, free of any tracker's markup: each connector writes and escapes its own."""
+
+    kind: str
+    """``heading``, ``paragraph`` or ``bullets``."""
+    text: str = ""
+    items: tuple["Item", ...] = ()
+
+
+class Item(NamedTuple):
+    text: str
+    url: str | None = None
+    note: str = ""
+    """Follows the linked text."""
+
+
+class Action(StrEnum):
+    CREATE = "create"
+    COMMENT = "comment"
+    AMEND = "amend"
+    LINK = "link"
+    TRANSITION = "transition"
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """One outgoing write. All but ``create`` name the ticket by its immutable id."""
+
+    action: Action
+    key: str
+    """Our own key of the nonconformity and its generation; a created ticket carries it from its first instant."""
+    ticket: str | None = None
+    summary: str | None = None
+    body: tuple[Block, ...] = ()
+    labels: tuple[str, ...] = ()
+    properties: Mapping[str, Any] | None = None
+    """Machine-readable facts stored in the ticket (generation, hash of the frozen evidence)."""
+    severity: str | None = None
+    assignee: str | None = None
+    link_to: str | None = None
+    """Immutable id of the other ticket, for ``link``."""
+    to_state: str | None = None
+    """Name or id of the wanted state, for ``transition``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """A ticket of ours as the target holds it."""
+
+    id: str
+    label: str
+    url: str
+    key: str | None
+    summary: str
+    state: str
+    done: bool
+    labels: tuple[str, ...]
+    properties: Mapping[str, Any]
+    created: Millis | None
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """Outcome of a write: the ticket read back by id and compared."""
+
+    id: str
+    label: str
+    url: str
+    ticket: Ticket | None
+    """``None`` when the write was acknowledged but reading back failed; the reason is then in ``dropped``."""
+    dropped: tuple[str, ...] = ()
+    """What the target did not take over, one sentence each."""
+
+
+class Border(Protocol):
+    """Replaces persons and free text before anything is stored or hashed. Given to a connector, never made by it."""
+
+    def person(self, form: str, identifier: str) -> str:
+        """The pseudonym of ``identifier``; ``form`` says what kind of identifier it is (``sys_id``, ``user_name``)."""
+        ...
+
+    def text(self, value: str) -> str:
+        """A reference (``text:<hash>``) to free text; the empty string stays empty."""
+        ...
