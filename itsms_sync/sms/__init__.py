@@ -1,0 +1,1 @@
+"""The service management system: processes, roles, mapping, conditions, cases. Pure."""
