@@ -1,0 +1,70 @@
+"""Options of one simulator, as text from a command line or a test, read into a frozen object."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    user: str = "itsms"
+    password: str = "secret"  # noqa: S105 - the simulator guards nothing
+    invalid_query: str = "all_rows"
+    """What a condition on an unknown field does: ``all_rows`` (dropped) or ``no_rows``."""
+    data_policy: bool = True
+    """Whether an incident needs resolution code and notes to be resolved or closed."""
+    clock_offset: float = 0.0
+    """Seconds by which the instance's clock is wrong, in stamps and in the ``Date`` header."""
+    date_offset: float = 0.0
+    """Seconds by which only the ``Date`` header is wrong, on top."""
+    user_offset: float = -25200.0
+    """Seconds east of UTC of the account's time zone, in which display values are written."""
+    rate_limit: int = 0
+    """Requests per hour; 0 means that no rule is active and no header is sent."""
+    gzip: str = "small"
+    """``small`` compresses bodies up to 64 KiB when asked, ``always`` all, ``never`` none."""
+    faults: str = ""
+    """File with fault rules in JSON."""
+    desk: str = "quiet"
+    """``lively`` makes up a service desk with a history and keeps it going."""
+    seed: int = 1
+    """Decides the lively desk and the order of rows that a query leaves open."""
+    days: int = 90
+    per_day: int = 40
+    tempo: float = 2.0
+    """Seconds between two things that happen on a lively desk."""
+    live: bool = True
+    """Whether a lively desk goes on after its history was made."""
+
+
+_CHOICES = {
+    "invalid_query": ("all_rows", "no_rows"),
+    "gzip": ("small", "always", "never"),
+    "desk": ("quiet", "lively"),
+}
+
+
+def read_options(given: Mapping[str, str]) -> Options:
+    """Options from text; raises ``ValueError`` that names everything that is wrong."""
+    kinds = {one.name: type(one.default) for one in fields(Options)}
+    values: dict[str, Any] = {}
+    problems = [f"unknown option {name}; known are {', '.join(kinds)}" for name in given if name not in kinds]
+    for name, text in given.items():
+        try:
+            if name in kinds:
+                values[name] = _value(name, kinds[name], text)
+        except ValueError as error:
+            problems.append(f"option {name}: {error}")
+    if problems:
+        raise ValueError("; ".join(problems))
+    return Options(**values)
+
+
+def _value(name: str, kind: type, text: str) -> Any:
+    if name in _CHOICES and text not in _CHOICES[name]:
+        raise ValueError(f"{text!r} is not one of {', '.join(_CHOICES[name])}")
+    if kind is bool:
+        if text.lower() not in ("true", "false"):
+            raise ValueError(f"{text!r} is neither true nor false")
+        return text.lower() == "true"
+    return kind(text)

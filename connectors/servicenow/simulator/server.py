@@ -1,0 +1,340 @@
+"""Sockets: one HTTP/1.1 server that keeps connections open and sends each reply at once.
+
+Owns authentication, headers that every reply has, the ledger's and the faults' own addresses, and a clean stop. What an
+address answers is left to :mod:`.table_api` and :mod:`.pages`.
+"""
+
+import base64
+import gzip
+import socket
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from email.utils import formatdate
+from http.client import responses
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from random import Random
+from threading import Event, Lock, Thread
+from time import time  # noqa: TID251 - it stands for the vendor's machine, which has a clock of its own
+from typing import Any, cast
+
+import orjson
+
+from connectors.servicenow.simulator import files
+from connectors.servicenow.simulator.desk import Desk, digest
+from connectors.servicenow.simulator.faults import Faults, Rule, instead, read_rules, spoiled
+from connectors.servicenow.simulator.ledger import Ledger
+from connectors.servicenow.simulator.lively import Lively
+from connectors.servicenow.simulator.options import Options, read_options
+from connectors.servicenow.simulator.pages import page
+from connectors.servicenow.simulator.table_api import Reply, Request, TableApi, failure
+
+SERVER = "servicenow-simulator/1"
+_LONGEST_URL = 8192
+_SMALL = 65536
+_TOO_LONG = b"<html><body><h1>Request-URI Too Long</h1></body></html>"
+
+
+class DroppedError(Exception):
+    """The connection is to be closed without an answer."""
+
+
+@dataclass(slots=True)
+class Instance:
+    """Everything behind the sockets. ``now`` is the instance's clock, seconds since 1970."""
+
+    desk: Desk
+    options: Options
+    now: Callable[[], float]
+    stopped: Event
+    faults: Faults
+    ledger: Ledger = field(default_factory=Ledger)
+    api: TableApi = field(init=False)
+    _hour: list[float] = field(default_factory=lambda: [0.0, 0.0])
+    """Start of the hour that is being counted, and its requests."""
+
+    def __post_init__(self) -> None:
+        fail_open = self.options.invalid_query == "all_rows"
+        self.api = TableApi(self.desk, self.ledger, fail_open=fail_open, ties=_random(self.options))
+
+    def answer(self, request: Request) -> tuple[Reply, bool]:
+        """The reply to a request and whether it is to be cut in the middle; raises :class:`DroppedError`."""
+        if request.path.startswith("/_sim/"):
+            return self._own(request), False
+        self.ledger.asked(request.method, request.path)
+        rules = self.faults.due(request.method, request.path, request.query)
+        for rule in rules:
+            self.ledger.misbehaved(rule.do)
+        return self._ruled(request, rules)
+
+    def _ruled(self, request: Request, rules: Sequence[Rule]) -> tuple[Reply, bool]:
+        for rule in rules:
+            if rule.do == "delay":
+                self.stopped.wait(rule.seconds)
+        act = next((rule for rule in rules if rule.do != "delay"), None)
+        if act is None:
+            return self._served(request), False
+        if act.do == "drop_before":
+            raise DroppedError
+        reply = instead(act) or spoiled(act, self._served(request))
+        if act.do == "drop_after":
+            raise DroppedError
+        return reply, act.do == "truncate"
+
+    def _served(self, request: Request) -> Reply:
+        if len(request.path) + len(request.query) + 1 > _LONGEST_URL:
+            return Reply(414, _TOO_LONG, content_type="text/html")
+        if not request.path.startswith("/api/"):
+            shown = page(self.desk, request.path, request.query) if request.method in ("GET", "HEAD") else None
+            return shown or failure(400, "Requested URI does not represent any resource", request.path)
+        if not self._knows(request.headers.get("authorization", "")):
+            refused = failure(401, "User Not Authenticated", "Required to provide Auth information")
+            return _with(refused, {"WWW-Authenticate": 'BASIC realm="Service-now"'})
+        limits = self._limits()
+        if "Retry-After" in limits:
+            detail = f"Rate limit of {self.options.rate_limit} requests per hour for Table API exceeded"
+            return _with(failure(429, "Rate limit exceeded", detail), limits)
+        return _with(self.api.answer(request), {**limits, **_cookies(request)})
+
+    def _knows(self, authorization: str) -> bool:
+        """Whether the request says who it is from; a bearer token would be looked at here too."""
+        scheme, _, proof = authorization.partition(" ")
+        wanted = base64.b64encode(f"{self.options.user}:{self.options.password}".encode()).decode()
+        return scheme.lower() == "basic" and proof == wanted
+
+    def _limits(self) -> dict[str, str]:
+        """Rate headers; with ``Retry-After`` when this request is one too many. Empty without an active rule."""
+        allowed = self.options.rate_limit
+        if not allowed:
+            return {}
+        with self.desk.lock:
+            now = self.now()
+            if now - self._hour[0] >= 3600:
+                self._hour[:] = [now - now % 3600, 0.0]
+            self._hour[1] += 1
+            reset, used = int(self._hour[0] + 3600), self._hour[1]
+        headers = {"X-RateLimit-Limit": str(allowed), "X-RateLimit-Reset": str(reset)}
+        headers["X-RateLimit-Rule"] = digest("rate-limit-rule")
+        return {**headers, "Retry-After": str(max(1, int(reset - now)))} if used > allowed else headers
+
+    def _own(self, request: Request) -> Reply:
+        """The simulator's own addresses, which no instance has."""
+        match request.method, request.path:
+            case "GET", "/_sim/ledger":
+                return Reply(200, orjson.dumps(self._books()))
+            case "GET", "/_sim/faults":
+                return Reply(200, orjson.dumps(self.faults.listed()))
+            case "DELETE", "/_sim/faults":
+                self.faults.clear()
+                return Reply(204)
+            case "POST", "/_sim/faults":
+                try:
+                    self.faults.add(read_rules(request.body))
+                except ValueError as error:
+                    return failure(400, str(error))
+                return Reply(201, orjson.dumps(self.faults.listed()))
+            case _:
+                return failure(404, "The simulator has no such address", request.path)
+
+    def _books(self) -> dict[str, Any]:
+        with self.desk.lock:
+            tables = {name: len(table.rows) for name, table in self.desk.tables.items()}
+            planted = {kind: list(numbers) for kind, numbers in self.desk.planted.items()}
+        return {**self.ledger.books(), "tables": tables, "planted": planted}
+
+
+def _random(options: Options) -> Random:
+    return Random(options.seed)  # noqa: S311 - a made-up desk, not a secret
+
+
+def _with(reply: Reply, headers: Mapping[str, str]) -> Reply:
+    return Reply(reply.status, reply.body, {**reply.headers, **headers}, reply.content_type, reply.rows)
+
+
+def _cookies(request: Request) -> dict[str, str]:
+    """A session for a client that brought none."""
+    if "JSESSIONID" in request.headers.get("cookie", ""):
+        return {}
+    return {"Set-Cookie": f"JSESSIONID={digest(str(id(request))).upper()}; Path=/; HttpOnly"}
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    server: "_Server"
+
+    def version_string(self) -> str:
+        return SERVER
+
+    def date_time_string(self, timestamp: float | None = None) -> str:
+        instance = self.server.instance
+        return formatdate(instance.now() + instance.options.date_offset, usegmt=True)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Silent: the ledger is the log."""
+
+    def setup(self) -> None:
+        super().setup()
+        self.server.opened(self.connection)
+
+    def finish(self) -> None:
+        self.server.closed(self.connection)
+        super().finish()
+
+    def _serve(self) -> None:
+        try:
+            reply, cut = self.server.instance.answer(self._request())
+        except DroppedError:
+            self.close_connection = True
+            return
+        self.server.instance.ledger.answered(reply.status)
+        self._send(reply, cut)
+
+    do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = _serve
+
+    def _request(self) -> Request:
+        path, _, query = self.path.partition("?")
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        length = headers.get("content-length", "0")
+        body = self._chunks() if "chunked" in headers.get("transfer-encoding", "") else self.rfile.read(int(length))
+        method = headers.get("x-http-method-override", self.command).upper()
+        base = f"http://{headers.get('host', self.server.address)}"
+        return Request(method, path, query, headers, body, base)
+
+    def _chunks(self) -> bytes:
+        parts = []
+        while size := int(self.rfile.readline().partition(b";")[0], 16):
+            parts.append(self.rfile.read(size))
+            self.rfile.readline()
+        self.rfile.readline()
+        return b"".join(parts)
+
+    def _send(self, reply: Reply, cut: bool) -> None:
+        """Head and body in one send, so that no delayed acknowledgement can stall it."""
+        body = self._packed(reply.body)
+        self.close_connection = self.close_connection or cut
+        lines = [f"HTTP/1.1 {reply.status} {responses.get(reply.status, '')}"]
+        lines += [f"{name}: {value}" for name, value in self._headers(reply, body).items()]
+        shown = b"" if self.command == "HEAD" else body[: len(body) // 2] if cut else body
+        self.wfile.write("\r\n".join((*lines, "", "")).encode("latin-1") + shown)
+
+    def _headers(self, reply: Reply, body: bytes) -> dict[str, str]:
+        headers = {"Server": SERVER, "Date": self.date_time_string()}
+        if reply.body:
+            headers["Content-Type"] = reply.content_type
+        if body is not reply.body:
+            headers["Content-Encoding"] = "gzip"
+        if reply.status != 204:
+            headers["Content-Length"] = str(len(body))
+        if self.close_connection:
+            headers["Connection"] = "close"
+        return {**headers, **reply.headers}
+
+    def _packed(self, body: bytes) -> bytes:
+        mode = self.server.instance.options.gzip
+        fits = mode == "always" or (mode == "small" and 1024 <= len(body) <= _SMALL)
+        asked = "gzip" in self.headers.get("Accept-Encoding", "")
+        return gzip.compress(body, 1) if body and fits and asked else body
+
+
+class _Server(ThreadingHTTPServer):
+    """Knows its open connections, so that a stop does not wait for idle clients."""
+
+    daemon_threads = False
+    request_queue_size = 128
+
+    def __init__(self, address: tuple[str, int], instance: Instance) -> None:
+        super().__init__(address, _Handler)
+        self.instance = instance
+        self._guard = Lock()
+        self._open: set[socket.socket] = set()
+
+    @property
+    def address(self) -> str:
+        host, port = cast(tuple[str, int], self.server_address)[:2]
+        return f"{host}:{port}"
+
+    def opened(self, connection: socket.socket) -> None:
+        with self._guard:
+            self._open.add(connection)
+            if self.instance.stopped.is_set():
+                _hang_up(connection)
+
+    def closed(self, connection: socket.socket) -> None:
+        with self._guard:
+            self._open.discard(connection)
+
+    def hang_up(self) -> None:
+        with self._guard:
+            for connection in self._open:
+                _hang_up(connection)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that went away is no news; anything else is a defect of the simulator and is shown."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
+def _hang_up(connection: socket.socket) -> None:
+    try:
+        connection.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        return
+
+
+class Simulator:
+    """A running simulator. Ends with :meth:`stop`, which is safe to call twice."""
+
+    def __init__(self, server: _Server, lively: Lively | None) -> None:
+        self.url = f"http://{server.address}"
+        self._server = server
+        self._stopped = server.instance.stopped
+        self._threads = [
+            Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, name="servicenow-simulator")
+        ]
+        if lively is not None and server.instance.options.live:
+            arguments = (self._stopped, server.instance.options.tempo)
+            self._threads.append(Thread(target=lively.run, args=arguments, name="servicenow-desk"))
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """Close every connection and join every thread."""
+        self._stopped.set()
+        self._server.shutdown()
+        self._server.hang_up()
+        self._server.server_close()
+        for thread in self._threads:
+            thread.join()
+
+    def wait(self) -> None:
+        """Return when the simulator has been stopped."""
+        self._threads[0].join()
+
+
+def serve(
+    *,
+    data: Sequence[Path] = (),
+    host: str = "127.0.0.1",
+    port: int = 0,
+    options: Mapping[str, str] | None = None,
+) -> Simulator:
+    """Start a simulator with the rows of ``data``; port 0 takes a free one.
+
+    ``options`` are those of :class:`~.options.Options`, as text. Raises ``ValueError`` for a wrong option or file and
+    ``OSError`` where a file cannot be read or the port cannot be taken.
+    """
+    chosen = read_options(options or {})
+
+    def now() -> float:
+        return time() + chosen.clock_offset
+
+    desk = Desk(clock=now, account=chosen.user, data_policy=chosen.data_policy, user_offset=chosen.user_offset)
+    for path in data:
+        files.load(desk, Path(path))
+    lively = Lively(desk, _random(chosen), chosen.days, chosen.per_day) if chosen.desk == "lively" else None
+    desk.furnish()
+    rules = read_rules(Path(chosen.faults).read_bytes()) if chosen.faults else []
+    instance = Instance(desk, chosen, now, Event(), Faults(rules))
+    return Simulator(_Server((host, port), instance), lively)
