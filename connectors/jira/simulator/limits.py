@@ -1,0 +1,63 @@
+"""Owns the three rates at which the vendor refuses with 429; counts only while the option ``limits`` is on."""
+
+from collections import defaultdict, deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from connectors.jira.simulator.options import Clock
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    count: int
+    window: int
+    """Milliseconds."""
+    reason: str
+
+
+_READS = Limit(100, 1_000, "jira-burst-based")
+_WRITES = Limit(50, 1_000, "jira-burst-based")
+_PER_ISSUE = (Limit(20, 2_000, "jira-per-issue-on-write"), Limit(100, 30_000, "jira-per-issue-on-write"))
+
+
+class Limits:
+    """Sliding windows per address and method, and per issue that is written to."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._seen: defaultdict[tuple[object, ...], deque[int]] = defaultdict(deque)
+
+    def spend(self, method: str, template: str, issue: int | None) -> tuple[bool, Mapping[str, str]]:
+        """Whether the request may pass, and the headers that say so. ``issue`` is the id that a write goes to."""
+        burst = _WRITES if method in ("PUT", "DELETE") else _READS
+        counted: list[tuple[Limit, tuple[object, ...]]] = [(burst, (method, template))]
+        if issue is not None:
+            counted += [(limit, ("issue", issue, str(limit.window))) for limit in _PER_ISSUE]
+        now = self._clock.millis()
+        for limit, key in counted:
+            stamps = self._recent(key, limit, now)
+            if len(stamps) >= limit.count:
+                return False, _refused(limit, stamps[0] + limit.window, now)
+        near = False
+        for limit, key in counted:
+            self._seen[key].append(now)
+            near |= limit.count - len(self._seen[key]) < limit.count * 0.2
+        return True, {"X-RateLimit-NearLimit": "true"} if near else {}
+
+    def _recent(self, key: tuple[object, ...], limit: Limit, now: int) -> deque[int]:
+        stamps = self._seen[key]
+        while stamps and stamps[0] <= now - limit.window:
+            stamps.popleft()
+        return stamps
+
+
+def _refused(limit: Limit, free_at: int, now: int) -> Mapping[str, str]:
+    reset = datetime.fromtimestamp(free_at / 1000, UTC).strftime("%Y-%m-%dT%H:%MZ")
+    return {
+        "Retry-After": str(max(1, -(-(free_at - now) // 1000))),
+        "X-RateLimit-Limit": str(limit.count),
+        "X-RateLimit-Remaining": "0",
+        "X-RateLimit-Reset": reset,
+        "RateLimit-Reason": limit.reason,
+    }

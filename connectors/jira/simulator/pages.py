@@ -1,0 +1,204 @@
+"""Owns the pages that people open in a browser: one per ticket and an overview. Everything shown is escaped."""
+
+from collections.abc import Iterable, Mapping
+from html import escape
+from typing import Any
+
+from connectors.jira.simulator.configuration import CATEGORIES, Named
+from connectors.jira.simulator.markup import anchor, as_html
+from connectors.jira.simulator.representation import Representation
+from connectors.jira.simulator.site import Issue, Site
+
+_SHOWN_ISSUES = 500
+_STYLE = """
+:root { color-scheme: light; }
+body { font: 15px/1.55 system-ui, sans-serif; color: #1d2433; background: #f6f7f9; margin: 0; }
+header { background: #fff; border-bottom: 1px solid #dde1e7; padding: .7rem 0; }
+header > *, main { max-width: 66rem; margin: 0 auto; padding: 0 1.2rem; }
+main { padding-top: 1.2rem; padding-bottom: 3rem; }
+header a { color: #44546f; text-decoration: none; font-weight: 600; }
+h1 { font-size: 1.5rem; line-height: 1.3; margin: .2rem 0 1rem; } h2 { font-size: 1.1rem; margin: 2rem 0 .6rem; }
+.text h1, .text h2, .text h3, .text h4, .text h5, .text h6 { font-size: 1rem; margin: 1.1rem 0 .3rem; }
+.text p { margin: .5rem 0; } .text > :first-child { margin-top: 0; } .text > :last-child { margin-bottom: 0; }
+.text table { margin: .7rem 0; } .text td p, .text th p { margin: 0; } time, td:first-child a { white-space: nowrap; }
+.text ul, .text ol { margin: .4rem 0; padding-left: 1.5rem; } .text li p { margin: .1rem 0; }
+pre { background: #f1f2f4; padding: .7rem; overflow-x: auto; } code { background: #f1f2f4; padding: 0 .25rem; }
+a { color: #0b57c2; } .quiet { color: #5b6575; }
+.card { background: #fff; border: 1px solid #dde1e7; border-radius: 6px; padding: .9rem 1.1rem; margin: 0 0 .8rem; }
+table { border-collapse: collapse; width: 100%; background: #fff; }
+th, td { text-align: left; vertical-align: top; padding: .45rem .7rem; border: 1px solid #dde1e7; }
+th { background: #f1f2f4; font-weight: 600; }
+.facts { width: auto; min-width: 60%; } .facts th { width: 9rem; }
+.badge { display: inline-block; border-radius: 4px; padding: 0 .45rem; }
+.badge { font-size: .85rem; font-weight: 600; white-space: nowrap; }
+.new { background: #e3e6eb; color: #3b475c; } .indeterminate { background: #dceafd; color: #0b48a0; }
+.done { background: #d8f3e2; color: #14603a; } .undefined, .label { background: #eceef2; color: #3b475c; }
+.internal { background: #fff7dd; border-color: #ecd98a; }
+"""
+
+
+def overview(site: Site, shown: Representation) -> bytes:
+    """All projects with their newest issues."""
+    by_project: dict[str, list[Issue]] = {key: [] for key in site.configuration.projects}
+    for issue in site.issues():
+        by_project[issue.project].append(issue)
+    parts = ["<h1>All issues</h1>"]
+    for key, issues in by_project.items():
+        name = site.configuration.projects[key].name
+        parts.append(f"<h2>{escape(name)} <span class=quiet>{escape(key)}, {len(issues)} issues</span></h2>")
+        parts.append(_issue_table(site, issues, shown))
+    return _page("Jira (simulated)", "".join(parts))
+
+
+def _issue_table(site: Site, issues: list[Issue], shown: Representation) -> str:
+    newest = sorted(issues, key=lambda issue: -issue.id)[:_SHOWN_ISSUES]
+    if not newest:
+        return "<p class=quiet>No issues yet.</p>"
+    rows = [
+        [
+            _to_issue(issue),
+            escape(site.configuration.types[issue.values["issuetype"]].name),
+            escape(issue.values["summary"]),
+            _badge(site.configuration.statuses[issue.values["status"]]),
+            _person(site, issue.values.get("assignee")),
+            _when(shown, issue.values["updated"]),
+        ]
+        for issue in newest
+    ]
+    more = f"<p class=quiet>{len(issues) - len(newest)} older ones not shown.</p>" if len(issues) > len(newest) else ""
+    return _table(("Key", "Type", "Summary", "Status", "Assignee", "Updated"), rows) + more
+
+
+def ticket(site: Site, issue: Issue, shown: Representation) -> bytes:
+    """One issue with its text, facts, links, comments and history."""
+    values = issue.values
+    description = as_html(values.get("description")) or "<p class=quiet>No description.</p>"
+    parts = [
+        f"<p class=quiet>{_kind(site, issue)}</p><h1>{escape(values['summary'])}</h1>",
+        _facts(site, issue, shown),
+        f"<h2>Description</h2><div class='card text'>{description}</div>",
+        _links(site, issue),
+        _comments(site, issue, shown),
+        _history(site, issue, shown),
+    ]
+    return _page(f"[{issue.key}] {values['summary']}", "".join(parts))
+
+
+def missing(path: str) -> bytes:
+    return _page(
+        "Not found", f"<h1>Not found</h1><p>There is nothing at {escape(path)}. <a href='/'>All issues</a></p>"
+    )
+
+
+def _page(title: str, body: str) -> bytes:
+    return (
+        "<!DOCTYPE html><html lang=en><head><meta charset=utf-8>"
+        "<meta name=viewport content='width=device-width, initial-scale=1'>"
+        f"<title>{escape(title)}</title><style>{_STYLE}</style></head>"
+        f"<body><header><div><a href='/'>Jira (simulated)</a></div></header><main>{body}</main></body></html>"
+    ).encode()
+
+
+def _kind(site: Site, issue: Issue) -> str:
+    project = site.configuration.projects[issue.project].name
+    kind = site.configuration.types[issue.values["issuetype"]].name
+    return f"{escape(project)} · {escape(kind)} · <b>{escape(issue.key)}</b>"
+
+
+def _facts(site: Site, issue: Issue, shown: Representation) -> str:
+    values, configuration = issue.values, site.configuration
+    facts = {
+        "Status": _badge(configuration.statuses[values["status"]]),
+        "Priority": _choice(configuration.named("priority", values.get("priority") or "")),
+        "Resolution": _choice(configuration.named("resolution", values.get("resolution") or "")),
+        "Assignee": _person(site, values.get("assignee")),
+        "Reporter": _person(site, values.get("reporter")),
+        "Labels": " ".join(f"<span class='badge label'>{escape(label)}</span>" for label in values.get("labels") or ()),
+        "Due": escape(values.get("duedate") or ""),
+        "Created": _when(shown, values["created"]),
+        "Updated": _when(shown, values["updated"]),
+        "Resolved": _when(shown, values.get("resolutiondate")),
+    }
+    for field in configuration.fields.values():
+        if field.custom and values.get(field.id) is not None:
+            facts[field.name] = as_html(values[field.id]) if field.marked_up else escape(str(values[field.id]))
+    rows = "".join(f"<tr><th>{escape(name)}</th><td>{html}</td></tr>" for name, html in facts.items() if html)
+    return f"<table class=facts>{rows}</table>"
+
+
+def _links(site: Site, issue: Issue) -> str:
+    kinds = {kind.id: kind for kind in site.configuration.link_types}
+    items = []
+    for link in site.links(issue):
+        outward = link.inward == issue.id
+        other = site.issue(str(link.outward if outward else link.inward))
+        phrase = kinds[link.type].outward if outward else kinds[link.type].inward
+        if other:
+            items.append(f"{escape(phrase)} {_to_issue(other)} {escape(other.values['summary'])}")
+    items += [_remote(link) for link in issue.remote_links]
+    return "<h2>Links</h2><div class=card>" + "<br>".join(items) + "</div>" if items else ""
+
+
+def _remote(link: Mapping[str, Any]) -> str:
+    target = link["object"]
+    return f"{escape(link.get('relationship', 'links to'))} {anchor(target['url'], escape(target['title']))}"
+
+
+def _comments(site: Site, issue: Issue, shown: Representation) -> str:
+    if not issue.comments:
+        return ""
+    cards = [
+        f"<div class='card text{' internal' if comment.get('internal') else ''}'>"
+        f"<b>{_person(site, comment['author'])}</b> <span class=quiet>{_when(shown, comment['created'])}"
+        f"{' · internal' if comment.get('internal') else ''}</span>{as_html(comment['body'])}</div>"
+        for comment in issue.comments
+    ]
+    return "<h2>Comments</h2>" + "".join(cards)
+
+
+def _history(site: Site, issue: Issue, shown: Representation) -> str:
+    rows = [
+        [
+            _when(shown, history["created"]),
+            _person(site, history["author"]) if history["author"] else "<span class=quiet>unknown</span>",
+            escape(item["field"]),
+            _short(item["fromString"]),
+            _short(item["toString"]),
+        ]
+        for history in reversed(issue.histories)
+        for item in history["items"]
+    ]
+    return "<h2>History</h2>" + _table(("When", "Who", "Field", "From", "To"), rows) if rows else ""
+
+
+def _table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    head = "".join(f"<th>{escape(name)}</th>" for name in heads)
+    body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
+    return f"<table><tr>{head}</tr>{body}</table>"
+
+
+def _badge(status: Named) -> str:
+    return f"<span class='badge {CATEGORIES[status.category][1]}'>{escape(status.name)}</span>"
+
+
+def _choice(value: Named | None) -> str:
+    return escape(value.name) if value else ""
+
+
+def _person(site: Site, account: str | None) -> str:
+    return escape(site.configuration.users[account].name) if account else "<span class=quiet>nobody</span>"
+
+
+def _to_issue(issue: Issue) -> str:
+    return f"<a href='/browse/{escape(issue.key)}'>{escape(issue.key)}</a>"
+
+
+def _when(shown: Representation, millis: int | None) -> str:
+    if millis is None:
+        return ""
+    stamp = shown.stamp(millis)
+    return f"<time datetime='{stamp}'>{stamp[:10]} {stamp[11:16]}</time>"
+
+
+def _short(text: str | None) -> str:
+    return escape(text if text is None or len(text) <= 200 else text[:200] + " …") if text else ""
