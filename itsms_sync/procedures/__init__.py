@@ -1,0 +1,1 @@
+"""The documented procedure: one version of a controlled document, made of requirements. Pure."""
