@@ -1,0 +1,57 @@
+"""Persons become pseudonyms and free text a reference, before anything is stored or hashed.
+
+Both are keyed hashes, so that a record read twice gives the same bytes, and both have one table that leads back: when its
+row is deleted, payloads, chains and counts stay valid and nobody can be found through them any more.
+"""
+
+import hashlib
+import hmac
+
+from sqlalchemy import Connection, Engine
+
+from itsms_sync.store.database import Bulk, pseudonym_key
+from itsms_sync.store.schema import free_text, pseudonym
+
+REMEMBERED = 200_000
+
+
+class StoreBorder:
+    """The ``Border`` of one source. What is new is written by ``flush``, in the transaction of the page that brought it."""
+
+    def __init__(self, engine: Engine, source_id: int) -> None:
+        self._key = pseudonym_key(engine)
+        self._source_id = source_id
+        self._names: dict[tuple[str, str], str] = {}
+        self._new_names: list[tuple[str, int, str, str]] = []
+        self._new_texts: dict[str, str] = {}
+        self._pseudonyms = Bulk(engine, pseudonym, ["name", "source_id", "form", "identifier"])
+        self._texts = Bulk(engine, free_text, ["hash", "value"])
+
+    def person(self, form: str, identifier: str) -> str:
+        """The pseudonym; the same identifier of the same form and source always has the same one."""
+        found = self._names.get((form, identifier))
+        if found is None:
+            if len(self._names) >= REMEMBERED:
+                self._names.clear()
+            found = "p_" + self._hash(f"{self._source_id}\0{form}\0{identifier}")[:20]
+            self._names[form, identifier] = found
+            self._new_names.append((found, self._source_id, form, identifier))
+        return found
+
+    def text(self, value: str) -> str:
+        """``text:<hash>``; the empty string stays empty, so that a blank field can be told without reading it."""
+        if value == "":
+            return ""
+        digest = self._hash(value)
+        self._new_texts[digest] = value
+        return f"text:{digest}"
+
+    def flush(self, connection: Connection) -> None:
+        """Writes what was new since the last flush."""
+        self._pseudonyms.rows(connection, self._new_names)
+        self._texts.rows(connection, list(self._new_texts.items()))
+        self._new_names = []
+        self._new_texts = {}
+
+    def _hash(self, value: str) -> str:
+        return hmac.new(self._key, value.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()

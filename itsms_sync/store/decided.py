@@ -1,0 +1,273 @@
+"""What was decided and done: periods, nonconformities, intents, tickets. No recomputation takes any of it back."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import orjson
+from sqlalchemy import Connection, and_, case, func, insert, literal, or_, select, update
+
+from itsms_sync.store.database import new_id
+from itsms_sync.store.schema import (
+    case_state,
+    deviation,
+    intent,
+    judgement,
+    nonconformity,
+    nonconformity_deviation,
+    party,
+    period,
+    poll,
+    record,
+    source,
+    ticket,
+    verdict,
+)
+
+
+class FigureRow(NamedTuple):
+    requirement: str
+    check: str
+    scope: str
+    judged: int
+    deviating: int
+    unknown: int
+
+
+class ExampleRow(NamedTuple):
+    source: str
+    kind: str
+    native_id: str
+    label: str
+    at: int
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoredIntent:
+    id: int
+    key: str
+    action: str
+    target: str
+    content: Mapping[str, Any]
+    state: str
+    attempts: int
+    not_before: int
+    sent_at: int | None
+    problem: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredNonconformity:
+    id: int
+    process: str
+    requirement: str
+    check: str
+    scope: str
+    generation: int
+    key: str
+    state: str
+    queued: bool
+    severity: str
+    owner: str
+    opened_at: int
+    evidence_hash: str
+
+
+def covered_until(connection: Connection, source_ids: Sequence[int]) -> int | None:
+    """Up to which instant of the sources' clocks every source was read to the end; ``None`` if one never was."""
+    rows = connection.execute(
+        select(poll.c.source_id, func.max(poll.c.server_time))
+        .where(poll.c.source_id.in_(source_ids), poll.c.closed.is_(True))
+        .group_by(poll.c.source_id)
+    ).all()
+    if len(rows) < len(source_ids) or any(at is None for _, at in rows):
+        return None
+    return min(int(at) for _, at in rows)
+
+
+def figures(connection: Connection, process: str, source_id: int, since: int, until: int | None) -> list[FigureRow]:
+    """Judged, deviating and unknown cases per requirement and scope. With ``until``: of the cases that ended in
+    [since, until); without: of all cases that had not ended before ``since``."""
+    ended = case_state.c.ended_at
+    span = and_(ended >= since, ended < until) if until is not None else or_(ended.is_(None), ended >= since)
+    count = {s: func.sum(case((verdict.c.status == s, 1), else_=0)) for s in ("conforming", "deviating", "unknown")}
+    rows = connection.execute(
+        select(
+            verdict.c.requirement,
+            verdict.c.check,
+            case_state.c.scope,
+            count["conforming"] + count["deviating"],
+            count["deviating"],
+            count["unknown"],
+        )
+        .join_from(
+            verdict,
+            case_state,
+            and_(case_state.c.record_id == verdict.c.record_id, case_state.c.process == verdict.c.process),
+        )
+        .join(record, record.c.id == verdict.c.record_id)
+        .where(verdict.c.process == process, verdict.c.superseded_at.is_(None), record.c.source_id == source_id, span)
+        .group_by(verdict.c.requirement, verdict.c.check, case_state.c.scope)
+        .order_by(verdict.c.requirement, case_state.c.scope)
+    )
+    return [FigureRow(r, c, s, int(n), int(x), int(u)) for r, c, s, n, x, u in rows]
+
+
+def examples(
+    connection: Connection, process: str, requirement: str, scope: str, since: int, until: int | None, limit: int | None
+) -> list[ExampleRow]:
+    """Deviating cases, the latest first, as ``figures`` counts them."""
+    ended = case_state.c.ended_at
+    span = and_(ended >= since, ended < until) if until is not None else or_(ended.is_(None), ended >= since)
+    query = (
+        select(
+            source.c.name, record.c.kind, record.c.native_id, record.c.label, verdict.c.occurred_at, verdict.c.detail
+        )
+        .join_from(verdict, record)
+        .join(source, source.c.id == record.c.source_id)
+        .join(case_state, and_(case_state.c.record_id == record.c.id, case_state.c.process == verdict.c.process))
+        .where(
+            verdict.c.process == process,
+            verdict.c.superseded_at.is_(None),
+            verdict.c.requirement == requirement,
+            verdict.c.status == "deviating",
+            case_state.c.scope == scope,
+            span,
+        )
+        .order_by(verdict.c.occurred_at.desc(), record.c.id.desc())
+    )
+    rows = connection.execute(query if limit is None else query.limit(limit))
+    return [ExampleRow(s, k, n, label or n, at, detail or "") for s, k, n, label, at, detail in rows]
+
+
+def titles(connection: Connection) -> dict[str, str]:
+    """Native id -> title of every group, for texts."""
+    return dict(connection.execute(select(party.c.native_id, party.c.title)).tuples().all())
+
+
+def decided_periods(connection: Connection, process: str) -> set[tuple[str, str, str, int]]:
+    """``(requirement, check, scope, start)`` of every decision taken."""
+    rows = connection.execute(
+        select(period.c.requirement, period.c.check, period.c.scope, period.c.start).where(period.c.process == process)
+    )
+    return {(r, c, s, start) for r, c, s, start in rows}
+
+
+def add_period(connection: Connection, values: Mapping[str, Any]) -> None:
+    connection.execute(insert(period).values(values))
+
+
+def nonconformities(connection: Connection, process: str | None = None) -> list[StoredNonconformity]:
+    query = select(nonconformity).order_by(nonconformity.c.id)
+    if process is not None:
+        query = query.where(nonconformity.c.process == process)
+    return [
+        StoredNonconformity(
+            row.id,
+            row.process,
+            row.requirement,
+            row.check,
+            row.scope,
+            row.generation,
+            row.key,
+            row.state,
+            row.queued,
+            row.severity,
+            row.owner,
+            row.opened_at,
+            row.evidence_hash,
+        )
+        for row in connection.execute(query)
+    ]
+
+
+def open_nonconformity(
+    connection: Connection, values: Mapping[str, Any], write: Mapping[str, Any] | None, target: str, at: int
+) -> None:
+    """Adds the nonconformity with its deviations and, unless it waits, the intent of its ticket: one transaction."""
+    result = connection.execute(insert(nonconformity).values(opened_at=at, state="suspected", **values))
+    nonconformity_id = new_id(result)
+    shown = select(deviation.c.id, literal(nonconformity_id)).join_from(
+        deviation,
+        case_state,
+        and_(case_state.c.record_id == deviation.c.record_id, case_state.c.process == deviation.c.process),
+    )
+    shown = shown.where(
+        deviation.c.process == values["process"],
+        deviation.c.requirement == values["requirement"],
+        deviation.c.state == "open",
+        case_state.c.scope == values["scope"],
+    )
+    connection.execute(insert(nonconformity_deviation).from_select(["deviation_id", "nonconformity_id"], shown))
+    if write is not None:
+        add_intent(connection, write, target, at)
+
+
+def add_intent(connection: Connection, write: Mapping[str, Any], target: str, at: int) -> None:
+    """An intent is there once per key, action and subject, whoever decides it again."""
+    key, action, subject = write["key"], write["action"], write.get("subject", "")
+    same = and_(intent.c.key == key, intent.c.action == action, intent.c.subject == subject)
+    if connection.execute(select(intent.c.id).where(same)).first() is None:
+        connection.execute(
+            insert(intent).values(
+                key=key,
+                action=action,
+                subject=subject,
+                target=target,
+                content=orjson.dumps(write).decode(),
+                state="pending",
+                created_at=at,
+            )
+        )
+
+
+def intents(connection: Connection, states: Sequence[str]) -> list[StoredIntent]:
+    """Intents in these states, oldest first."""
+    rows = connection.execute(select(intent).where(intent.c.state.in_(states)).order_by(intent.c.id))
+    return [
+        StoredIntent(
+            row.id,
+            row.key,
+            row.action,
+            row.target,
+            orjson.loads(row.content),
+            row.state,
+            row.attempts,
+            row.not_before,
+            row.sent_at,
+            row.problem,
+        )
+        for row in rows
+    ]
+
+
+def change_intent(connection: Connection, intent_id: int, **values: Any) -> None:
+    connection.execute(update(intent).where(intent.c.id == intent_id).values(values))
+
+
+def keep_ticket(connection: Connection, key: str, target: str, values: Mapping[str, Any]) -> None:
+    """The ticket as it was read last."""
+    same = and_(ticket.c.key == key, ticket.c.target == target)
+    if connection.execute(update(ticket).where(same).values(values)).rowcount == 0:
+        connection.execute(insert(ticket).values(key=key, target=target, **values))
+
+
+def tickets(connection: Connection) -> list[Any]:
+    return list(connection.execute(select(ticket).order_by(ticket.c.label)))
+
+
+def newest_judgement(connection: Connection) -> Any:
+    return connection.execute(select(judgement).order_by(judgement.c.id.desc()).limit(1)).first()
+
+
+def queued(connection: Connection, owner: str) -> Iterator[Any]:
+    yield from connection.execute(
+        select(nonconformity)
+        .where(nonconformity.c.owner == owner, nonconformity.c.queued.is_(True), nonconformity.c.state != "ended")
+        .order_by(nonconformity.c.severity, nonconformity.c.id)
+    )
+
+
+def unqueue(connection: Connection, nonconformity_id: int) -> None:
+    connection.execute(update(nonconformity).where(nonconformity.c.id == nonconformity_id).values(queued=False))

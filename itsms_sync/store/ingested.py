@@ -1,0 +1,364 @@
+"""Facts as they were read: sources, polls, cursors, payloads, records, events, gaps, people.
+
+The cursor of a page is written in the transaction that stores the page.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from sqlalchemy import Connection, Engine, and_, bindparam, delete, func, insert, select, update
+
+from itsms_sync.records import Configuration, Directory, Event, Facts, Gap, Identity, Page, Record, Row
+from itsms_sync.store.border import StoreBorder
+from itsms_sync.store.database import Bulk, chunks, new_id
+from itsms_sync.store.schema import (
+    audited_field,
+    choice,
+    cursor,
+    event,
+    field_list,
+    gap,
+    party,
+    payload,
+    person,
+    poll,
+    record,
+    source,
+)
+
+NEW_FACTS = 0
+"""``record.judge_at`` of a record with facts that no judgement has seen."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSource:
+    id: int
+    name: str
+    instance: str | None
+    directory_at: int | None
+
+
+class Ingested:
+    """What one source has told us."""
+
+    def __init__(self, engine: Engine, name: str, system: str) -> None:
+        self._engine = engine
+        with engine.begin() as connection:
+            found = connection.execute(select(source.c.id).where(source.c.name == name)).scalar()
+            if found is None:
+                result = connection.execute(insert(source).values(name=name, system=system))
+                found = new_id(result)
+        self.source_id: int = found
+        self.border = StoreBorder(engine, self.source_id)
+        self._payloads = Bulk(
+            engine,
+            payload,
+            ["source_id", "kind", "stream", "row_key", "digest", "field_list_id", "poll_id", "learned_at", "body"],
+        )
+        self._audited: set[tuple[str, str]] = set()
+        self._audited_fields = Bulk(engine, audited_field, ["source_id", "kind", "field"])
+        self._stubs = Bulk(engine, record, ["source_id", "kind", "native_id", "learned_at", "judge_at"])
+        self._events = Bulk(
+            engine,
+            event,
+            [
+                "record_id",
+                "witness",
+                "witness_id",
+                "field",
+                "old",
+                "new",
+                "actor",
+                "position",
+                "occurred_at",
+                "learned_at",
+            ],
+        )
+
+    def stored(self) -> StoredSource:
+        with self._engine.begin() as connection:
+            row = connection.execute(select(source).where(source.c.id == self.source_id)).one()
+        return StoredSource(row.id, row.name, row.instance, row.directory_at)
+
+    def identified(self, identity: Identity, at: int) -> None:
+        """Remembers who answered."""
+        with self._engine.begin() as connection:
+            connection.execute(
+                update(source)
+                .where(source.c.id == self.source_id)
+                .values(
+                    instance=func.coalesce(source.c.instance, identity.instance),
+                    account=identity.account,
+                    server_time=identity.server_time,
+                    seen_at=at,
+                )
+            )
+
+    def cursors(self) -> dict[str, str]:
+        with self._engine.begin() as connection:
+            rows = connection.execute(
+                select(cursor.c.stream, cursor.c.value).where(cursor.c.source_id == self.source_id)
+            )
+            return dict(rows.tuples().all())
+
+    def begin_poll(self, connection: Connection, page: Page, at: int) -> int:
+        """Opens the coverage record of the window that ``page`` starts."""
+        values = {
+            "source_id": self.source_id,
+            "stream": page.stream,
+            "asked": page.asked,
+            "field_list_id": self._field_list(connection, page.fields),
+            "started_at": at,
+            "server_time": page.server_time,
+            "pages": 0,
+            "rows_seen": 0,
+            "rows_new": 0,
+            "closed": False,
+        }
+        return new_id(connection.execute(insert(poll).values(values)))
+
+    def _field_list(self, connection: Connection, fields: Sequence[str]) -> int:
+        names = ",".join(fields)
+        found = connection.execute(select(field_list.c.id).where(field_list.c.fields == names)).scalar()
+        if found is not None:
+            return int(found)
+        return new_id(connection.execute(insert(field_list).values(fields=names)))
+
+    def new_rows(self, connection: Connection, page: Page) -> list[tuple[Row, bytes, int]]:
+        """The page's rows that are not stored yet, with their bytes and digest."""
+        fields = ",".join(page.fields).encode()
+        packed = []
+        for row in page.rows:
+            body = orjson.dumps(row.body)
+            digest = hashlib.blake2b(body + fields, digest_size=8).digest()
+            packed.append((row, body, int.from_bytes(digest, "big", signed=True)))
+        known: set[tuple[str, int]] = set()
+        for part in chunks([row.key for row in page.rows]):
+            found = connection.execute(
+                select(payload.c.row_key, payload.c.digest).where(
+                    payload.c.source_id == self.source_id, payload.c.stream == page.stream, payload.c.row_key.in_(part)
+                )
+            )
+            known.update((key, digest) for key, digest in found)
+        return [item for item in packed if (item[0].key, item[2]) not in known]
+
+    def store(
+        self,
+        connection: Connection,
+        poll_id: int,
+        kind: str,
+        page: Page,
+        rows: Sequence[tuple[Row, bytes, int]],
+        facts: Facts,
+        at: int,
+    ) -> None:
+        """Stores a page's new rows with the facts in them, its gaps and its cursor."""
+        fields = self._field_list(connection, page.fields)
+        self._payloads.rows(
+            connection,
+            [
+                (self.source_id, kind, page.stream, row.key, digest, fields, poll_id, at, body)
+                for row, body, digest in rows
+            ],
+        )
+        self.store_facts(connection, kind, facts, at)
+        self.border.flush(connection)
+        self.note_gaps(connection, page.gaps, at)
+        self._move_cursor(connection, poll_id, page)
+        connection.execute(
+            update(poll)
+            .where(poll.c.id == poll_id)
+            .values(
+                pages=poll.c.pages + 1,
+                rows_seen=poll.c.rows_seen + len(page.rows),
+                rows_new=poll.c.rows_new + len(rows),
+                closed=page.closed,
+                ended_at=at,
+                server_time=page.server_time,
+            )
+        )
+
+    def _move_cursor(self, connection: Connection, poll_id: int, page: Page) -> None:
+        key = and_(cursor.c.source_id == self.source_id, cursor.c.stream == page.stream)
+        values = {"value": page.cursor, "poll_id": poll_id}
+        if connection.execute(update(cursor).where(key).values(values)).rowcount == 0:
+            connection.execute(insert(cursor).values(source_id=self.source_id, stream=page.stream, **values))
+
+    def store_facts(self, connection: Connection, kind: str, facts: Facts, at: int) -> None:
+        """Records and events, for reading and for replay. Touched records are to be judged anew."""
+        touched = list(dict.fromkeys([*(r.id for r in facts.records), *(e.record for e in facts.events)]))
+        ids = self._record_ids(connection, kind, touched, at)
+        self._events.rows(connection, [_event_row(e, ids[e.record], at) for e in facts.events])
+        self._note_audited(connection, kind, {e.field for e in facts.events} - {""})
+        self._store_records(connection, facts.records, ids)
+        for part in chunks(list(ids.values())):
+            connection.execute(update(record).where(record.c.id.in_(part)).values(judge_at=NEW_FACTS, learned_at=at))
+
+    def _note_audited(self, connection: Connection, kind: str, fields: set[str]) -> None:
+        fresh = [(self.source_id, kind, field) for field in sorted(fields) if (kind, field) not in self._audited]
+        self._audited_fields.rows(connection, fresh)
+        self._audited.update((kind, field) for _, kind, field in fresh)
+
+    def forget_audited(self) -> None:
+        """For a replay, which finds out anew which fields have a history."""
+        self._audited.clear()
+
+    def _record_ids(self, connection: Connection, kind: str, native: Sequence[str], at: int) -> dict[str, int]:
+        self._stubs.rows(connection, [(self.source_id, kind, n, at, NEW_FACTS) for n in native])
+        ids: dict[str, int] = {}
+        for part in chunks(native):
+            rows = connection.execute(
+                select(record.c.native_id, record.c.id).where(
+                    record.c.source_id == self.source_id, record.c.kind == kind, record.c.native_id.in_(part)
+                )
+            )
+            ids.update((native_id, id_) for native_id, id_ in rows)
+        return ids
+
+    def _store_records(self, connection: Connection, records: Sequence[Record], ids: Mapping[str, int]) -> None:
+        """An older state of a record never replaces a newer one, in whatever order they arrive."""
+        newer = record.c.updated_at.is_(None) | (record.c.updated_at <= bindparam("_updated"))
+        statement = update(record).where(record.c.id == bindparam("_id"), newer)
+        values: dict[str, Any] = {column: bindparam(f"_{column.removesuffix('_at')}") for column in _STATE}
+        rows = [
+            {
+                "_id": ids[item.id],
+                "_label": item.label,
+                "_created": item.created,
+                "_updated": item.updated,
+                "_version": item.version,
+                "_fields": orjson.dumps(item.fields).decode(),
+            }
+            for item in records
+        ]
+        if rows:
+            connection.execute(statement.values(values), rows)
+
+    def note_gaps(self, connection: Connection, gaps: Sequence[Gap], at: int) -> None:
+        """Adds gaps that are not open yet."""
+        for item in gaps:
+            same = and_(
+                gap.c.source_id == self.source_id,
+                gap.c.stream == item.stream,
+                gap.c.reason == item.reason,
+                gap.c.record == (item.record or ""),
+                gap.c.field == (item.field or ""),
+                gap.c.closed_at.is_(None),
+            )
+            if connection.execute(select(gap.c.id).where(same)).first() is None:
+                connection.execute(
+                    insert(gap).values(
+                        source_id=self.source_id,
+                        stream=item.stream,
+                        reason=item.reason,
+                        message=item.message,
+                        record=item.record or "",
+                        field=item.field or "",
+                        start=item.start,
+                        end=item.end,
+                        opened_at=at,
+                    )
+                )
+
+    def close_gaps(self, connection: Connection, stream: str, reason: str, at: int) -> None:
+        """A later read made the stream's gaps of this reason good."""
+        connection.execute(
+            update(gap)
+            .where(
+                gap.c.source_id == self.source_id,
+                gap.c.stream == stream,
+                gap.c.reason == reason,
+                gap.c.closed_at.is_(None),
+            )
+            .values(closed_at=at)
+        )
+
+    def store_directory(self, directory: Directory, at: int) -> None:
+        with self._engine.begin() as connection:
+            connection.execute(delete(person).where(person.c.source_id == self.source_id))
+            connection.execute(delete(party).where(party.c.source_id == self.source_id))
+            people = [
+                (name, self.source_id, item.names[0], item.system, item.active)
+                for item in directory.people
+                for name in item.names
+            ]
+            Bulk(self._engine, person, ["name", "source_id", "account", "system", "active"]).rows(connection, people)
+            groups = [(self.source_id, g.id, g.name, g.active) for g in directory.groups]
+            Bulk(self._engine, party, ["source_id", "native_id", "title", "active"]).rows(connection, groups)
+            self.border.flush(connection)
+            self.note_gaps(connection, directory.gaps, at)
+            connection.execute(update(source).where(source.c.id == self.source_id).values(directory_at=at))
+
+    def store_configuration(self, kind: str, configuration: Configuration, at: int) -> None:
+        with self._engine.begin() as connection:
+            connection.execute(delete(choice).where(choice.c.source_id == self.source_id, choice.c.kind == kind))
+            rows = [
+                (self.source_id, kind, field, value, label)
+                for field, labels in configuration.choices.items()
+                for value, label in labels.items()
+            ]
+            Bulk(self._engine, choice, ["source_id", "kind", "field", "value", "label"]).rows(connection, rows)
+            self.note_gaps(connection, configuration.gaps, at)
+
+    def system_accounts(self, configured: Sequence[str]) -> frozenset[str]:
+        """Pseudonyms of the accounts that are no persons: as the source says, and as the operator has configured.
+
+        A configured name counts under each form of identifier, because an account is written into rows by several.
+        """
+        with self._engine.begin() as connection:
+            known = connection.execute(
+                select(person.c.name).where(person.c.source_id == self.source_id, person.c.system.is_(True))
+            ).scalars()
+            names = set(known)
+        names.update(self.border.person(form, name) for name in configured for form in ("user_name", "sys_id"))
+        return frozenset(names)
+
+    def payloads(self, connection: Connection) -> Iterator[tuple[str, str, int, list[Row]]]:
+        """All stored rows in the order in which they were learned, in pieces ``(kind, stream, learned_at, rows)``."""
+        last = 0
+        while True:
+            rows = connection.execute(
+                select(payload)
+                .where(payload.c.source_id == self.source_id, payload.c.id > last)
+                .order_by(payload.c.id)
+                .limit(1000)
+            ).all()
+            if not rows:
+                return
+            last = rows[-1].id
+            yield from _runs(rows)
+
+
+_STATE = ("label", "created_at", "updated_at", "version", "fields")
+
+
+def _runs(rows: Sequence[Any]) -> Iterator[tuple[str, str, int, list[Row]]]:
+    run: list[Row] = []
+    head: tuple[str, str, int] | None = None
+    for row in rows:
+        mark = (row.kind, row.stream, row.learned_at)
+        if mark != head and head is not None:
+            yield (*head, run)
+            run = []
+        head = mark
+        run.append(Row(row.stream, row.row_key, orjson.loads(row.body)))
+    if head is not None:
+        yield (*head, run)
+
+
+def _event_row(item: Event, record_id: int, at: int) -> tuple[Any, ...]:
+    return (
+        record_id,
+        item.witness,
+        item.witness_id,
+        item.field,
+        item.old,
+        item.new,
+        item.actor,
+        item.order,
+        item.at,
+        at,
+    )

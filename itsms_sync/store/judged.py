@@ -1,0 +1,331 @@
+"""What can be recomputed: which records are to be judged, their histories, verdicts, deviations and case states."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import orjson
+from sqlalchemy import Connection, Engine, bindparam, delete, func, insert, select, update
+
+from itsms_sync.store.database import Bulk, chunks, new_id
+from itsms_sync.store.schema import (
+    audited_field,
+    case_state,
+    deviation,
+    event,
+    fact,
+    judgement,
+    poll,
+    record,
+    verdict,
+)
+
+BATCH = 20_000
+
+
+class StoredRecord(NamedTuple):
+    id: int
+    created: int | None
+    updated: int
+    version: int | None
+    fields: Mapping[str, str | None]
+
+
+class StoredVerdict(NamedTuple):
+    id: int
+    record_id: int
+    requirement: str
+    status: str
+    reason: str | None
+    detail: str | None
+    occurred_at: int | None
+    recheck_at: int | None
+
+
+class NewVerdict(NamedTuple):
+    record_id: int
+    requirement: str
+    check: str
+    status: str
+    reason: str | None
+    detail: str | None
+    occurred_at: int | None
+    recheck_at: int | None
+
+
+class CaseState(NamedTuple):
+    record_id: int
+    opened_at: int
+    ended_at: int | None
+    state: str | None
+    scope: str
+    visited: str
+
+
+class Judged:
+    """Verdicts of one process."""
+
+    def __init__(self, engine: Engine, process: str) -> None:
+        self._process = process
+        self._verdicts = Bulk(
+            engine,
+            verdict,
+            [
+                "record_id",
+                "process",
+                "requirement",
+                "check",
+                "status",
+                "reason",
+                "detail",
+                "occurred_at",
+                "recheck_at",
+                "learned_at",
+                "judgement_id",
+            ],
+        )
+        self._states = Bulk(
+            engine,
+            case_state,
+            ["record_id", "process", "opened_at", "ended_at", "state", "scope", "visited"],
+            update=["opened_at", "ended_at", "state", "scope", "visited"],
+        )
+
+    def due(
+        self, connection: Connection, source_id: int, kind: str, now: int, after: int, *, everything: bool
+    ) -> list[StoredRecord]:
+        """The next records (by id) that have new facts or whose time has come, or simply all of them."""
+        wanted = [record.c.source_id == source_id, record.c.kind == kind, record.c.id > after]
+        wanted.append(record.c.updated_at.is_not(None))
+        if not everything:
+            wanted.append(record.c.judge_at <= now)
+        rows = connection.execute(
+            select(record.c.id, record.c.created_at, record.c.updated_at, record.c.version, record.c.fields)
+            .where(*wanted)
+            .order_by(record.c.id)
+            .limit(BATCH)
+        )
+        return [StoredRecord(i, created, at, version, orjson.loads(f)) for i, created, at, version, f in rows]
+
+    def events(self, connection: Connection, ids: Sequence[int]) -> Iterator[Sequence[Any]]:
+        """``record_id, position, occurred_at, field, old, new, actor`` of these records, in the order they were learned."""
+        columns = (
+            event.c.record_id,
+            event.c.position,
+            event.c.occurred_at,
+            event.c.field,
+            event.c.old,
+            event.c.new,
+            event.c.actor,
+        )
+        for low, high, part in _ranges(ids):
+            wanted = event.c.record_id.between(low, high) if part is None else event.c.record_id.in_(part)
+            yield connection.execute(select(*columns).where(wanted).order_by(event.c.record_id, event.c.id)).all()
+
+    def current(self, connection: Connection, ids: Sequence[int]) -> list[StoredVerdict]:
+        """The verdicts of these records that are not superseded."""
+        found: list[StoredVerdict] = []
+        for low, high, part in _ranges(ids):
+            wanted = verdict.c.record_id.between(low, high) if part is None else verdict.c.record_id.in_(part)
+            rows = connection.execute(
+                select(
+                    verdict.c.id,
+                    verdict.c.record_id,
+                    verdict.c.requirement,
+                    verdict.c.status,
+                    verdict.c.reason,
+                    verdict.c.detail,
+                    verdict.c.occurred_at,
+                    verdict.c.recheck_at,
+                ).where(wanted, verdict.c.superseded_at.is_(None), verdict.c.process == self._process)
+            )
+            found.extend(StoredVerdict(*row) for row in rows)
+        return found
+
+    def replace(
+        self, connection: Connection, judgement_id: int, old: Sequence[int], new: Sequence[NewVerdict], at: int
+    ) -> None:
+        """Supersedes verdicts by id and adds new ones."""
+        for part in chunks(old):
+            connection.execute(update(verdict).where(verdict.c.id.in_(part)).values(superseded_at=at))
+        self._verdicts.rows(
+            connection,
+            [
+                (
+                    v.record_id,
+                    self._process,
+                    v.requirement,
+                    v.check,
+                    v.status,
+                    v.reason,
+                    v.detail,
+                    v.occurred_at,
+                    v.recheck_at,
+                    at,
+                    judgement_id,
+                )
+                for v in new
+            ],
+        )
+
+    def open_deviations(self, connection: Connection, rows: Sequence[NewVerdict], at: int) -> None:
+        if rows:
+            connection.execute(
+                insert(deviation),
+                [
+                    {
+                        "record_id": v.record_id,
+                        "process": self._process,
+                        "requirement": v.requirement,
+                        "check": v.check,
+                        "state": "open",
+                        "occurred_at": v.occurred_at,
+                        "learned_at": at,
+                    }
+                    for v in rows
+                ],
+            )
+
+    def end_deviations(self, connection: Connection, rows: Sequence[tuple[int, str, str, str]], at: int) -> None:
+        """Ends open deviations: ``(record_id, requirement, state, reason)``."""
+        if rows:
+            connection.execute(
+                update(deviation)
+                .where(
+                    deviation.c.record_id == bindparam("_record"),
+                    deviation.c.requirement == bindparam("_requirement"),
+                    deviation.c.process == self._process,
+                    deviation.c.state == "open",
+                )
+                .values(state=bindparam("_state"), reason=bindparam("_reason"), ended_at=at),
+                [{"_record": r, "_requirement": q, "_state": s, "_reason": w} for r, q, s, w in rows],
+            )
+
+    def keep_states(self, connection: Connection, states: Sequence[CaseState]) -> None:
+        self._states.rows(connection, [(s.record_id, self._process, *s[1:]) for s in states])
+
+    def judged(self, connection: Connection, rechecks: Sequence[tuple[int, int | None]]) -> None:
+        """Notes when each record has to be judged next: ``(record_id, instant or None)``."""
+        connection.execute(
+            update(record).where(record.c.id == bindparam("_id")).values(judge_at=bindparam("_at")),
+            [{"_id": id_, "_at": at} for id_, at in rechecks],
+        )
+
+
+def _ranges(ids: Sequence[int]) -> Iterator[tuple[int, int, Sequence[int] | None]]:
+    """Dense ids are read as one range, scattered ones by name."""
+    if not ids:
+        return
+    if ids[-1] - ids[0] < 2 * len(ids):
+        wanted = set(ids) if ids[-1] - ids[0] + 1 != len(ids) else None
+        if wanted is None:
+            yield ids[0], ids[-1], None
+            return
+    for part in chunks(ids):
+        yield part[0], part[-1], part
+
+
+def audited(connection: Connection, source_id: int, kind: str) -> frozenset[str]:
+    """Fields whose changes the source's history shows."""
+    return frozenset(
+        connection.execute(
+            select(audited_field.c.field).where(audited_field.c.source_id == source_id, audited_field.c.kind == kind)
+        ).scalars()
+    )
+
+
+def last_basis(connection: Connection) -> str | None:
+    """On what the newest judgement rested."""
+    return connection.execute(select(judgement.c.basis).order_by(judgement.c.id.desc()).limit(1)).scalar()
+
+
+def begin_judgement(connection: Connection, basis: str, documents: Mapping[str, Any], as_of: int, at: int) -> int:
+    """The id under which verdicts name documents, checks, program and coverage. A judgement that rests on the same as
+    the newest one continues it."""
+    last_poll = connection.execute(select(func.max(poll.c.id))).scalar()
+    newest = connection.execute(select(judgement).order_by(judgement.c.id.desc()).limit(1)).first()
+    if newest is not None and (newest.basis, newest.last_poll_id, newest.as_of) == (basis, last_poll, as_of):
+        return int(newest.id)
+    result = connection.execute(
+        insert(judgement).values(
+            basis=basis,
+            documents=orjson.dumps(documents, option=orjson.OPT_SORT_KEYS).decode(),
+            last_poll_id=last_poll,
+            as_of=as_of,
+            learned_at=at,
+        )
+    )
+    return new_id(result)
+
+
+def forget_derived(connection: Connection, source_id: int) -> None:
+    """Empties what ``replay`` builds anew from the payloads of one source. Ids of records stay: verdicts refer to them."""
+    mine = select(record.c.id).where(record.c.source_id == source_id)
+    connection.execute(delete(event).where(event.c.record_id.in_(mine)))
+    connection.execute(delete(audited_field).where(audited_field.c.source_id == source_id))
+    connection.execute(
+        update(record)
+        .where(record.c.source_id == source_id)
+        .values(label=None, created_at=None, updated_at=None, version=None, fields=None, judge_at=0)
+    )
+
+
+def fingerprint(connection: Connection) -> dict[str, tuple[int, int]]:
+    """Count and order-free checksum of all that ``replay`` rebuilds, by table."""
+    tables = {
+        "records": select(
+            record.c.source_id,
+            record.c.kind,
+            record.c.native_id,
+            record.c.label,
+            record.c.created_at,
+            record.c.updated_at,
+            record.c.version,
+            record.c.fields,
+        ),
+        "events": select(
+            record.c.source_id,
+            record.c.native_id,
+            event.c.witness,
+            event.c.witness_id,
+            event.c.field,
+            event.c.old,
+            event.c.new,
+            event.c.actor,
+            event.c.position,
+            event.c.occurred_at,
+            event.c.learned_at,
+        ).join_from(event, record),
+        "verdicts": select(
+            verdict.c.record_id,
+            verdict.c.requirement,
+            verdict.c.check,
+            verdict.c.status,
+            verdict.c.reason,
+            verdict.c.detail,
+            verdict.c.occurred_at,
+            verdict.c.recheck_at,
+        ).where(verdict.c.superseded_at.is_(None)),
+        "deviations": select(
+            deviation.c.record_id, deviation.c.requirement, deviation.c.state, deviation.c.occurred_at
+        ),
+    }
+    return {name: _checksum(connection, query) for name, query in tables.items()}
+
+
+def _checksum(connection: Connection, query: Any) -> tuple[int, int]:
+    import zlib
+
+    count = total = 0
+    for row in connection.execute(query).yield_per(5000):
+        count += 1
+        total = (total + zlib.crc32(orjson.dumps(tuple(row)))) & 0xFFFFFFFFFFFFFFFF
+    return count, total
+
+
+def get_fact(connection: Connection, name: str) -> str | None:
+    return connection.execute(select(fact.c.value).where(fact.c.name == name)).scalar()
+
+
+def set_fact(connection: Connection, name: str, value: str) -> None:
+    if connection.execute(update(fact).where(fact.c.name == name).values(value=value)).rowcount == 0:
+        connection.execute(insert(fact).values(name=name, value=value))

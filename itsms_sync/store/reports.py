@@ -1,0 +1,349 @@
+"""Questions that commands ask of the store. Reads only."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+from sqlalchemy import Connection, and_, func, select
+
+from itsms_sync.store.schema import (
+    case_state,
+    choice,
+    cursor,
+    deviation,
+    event,
+    free_text,
+    gap,
+    intent,
+    judgement,
+    nonconformity,
+    nonconformity_deviation,
+    party,
+    payload,
+    poll,
+    pseudonym,
+    record,
+    source,
+    ticket,
+    verdict,
+)
+
+Rows = list[dict[str, Any]]
+
+
+def _rows(connection: Connection, query: Any) -> Rows:
+    return [dict(row._mapping) for row in connection.execute(query)]
+
+
+def cases(connection: Connection, process: str) -> int:
+    """How many cases the last judgement knew."""
+    return int(connection.execute(select(func.count()).where(case_state.c.process == process)).scalar_one())
+
+
+def processes(connection: Connection) -> list[str]:
+    return list(connection.execute(select(case_state.c.process).distinct().order_by(case_state.c.process)).scalars())
+
+
+def verdict_counts(connection: Connection, process: str) -> Rows:
+    """``check, requirement, status, reason, cases``."""
+    return _rows(
+        connection,
+        select(
+            verdict.c.check,
+            verdict.c.requirement,
+            verdict.c.status,
+            verdict.c.reason,
+            func.count().label("cases"),
+        )
+        .where(verdict.c.process == process, verdict.c.superseded_at.is_(None))
+        .group_by(verdict.c.check, verdict.c.requirement, verdict.c.status, verdict.c.reason)
+        .order_by(verdict.c.check, verdict.c.requirement, verdict.c.status),
+    )
+
+
+def verdict_cases(connection: Connection, process: str, statuses: Sequence[str]) -> Rows:
+    """``check, requirement, status, case`` (the record's label) of every such verdict, in order."""
+    return _rows(
+        connection,
+        select(verdict.c.check, verdict.c.requirement, verdict.c.status, record.c.label.label("case"))
+        .join_from(verdict, record)
+        .where(verdict.c.process == process, verdict.c.superseded_at.is_(None), verdict.c.status.in_(statuses))
+        .order_by(verdict.c.requirement, record.c.label),
+    )
+
+
+def visits(connection: Connection, process: str) -> Rows:
+    """``visited`` (states, comma separated), ``cases``."""
+    return _rows(
+        connection,
+        select(case_state.c.visited, func.count().label("cases"))
+        .where(case_state.c.process == process)
+        .group_by(case_state.c.visited),
+    )
+
+
+def events(connection: Connection) -> int:
+    return int(connection.execute(select(func.count()).select_from(event)).scalar_one())
+
+
+def deviations(connection: Connection, process: str | None, requirement: str | None, state: str, limit: int) -> Rows:
+    """The newest deviations: ``process, requirement, check, case, source, kind, native_id, state, reason, occurred_at``."""
+    wanted = [deviation.c.state == state]
+    if process is not None:
+        wanted.append(deviation.c.process == process)
+    if requirement is not None:
+        wanted.append(deviation.c.requirement == requirement)
+    return _rows(
+        connection,
+        select(
+            deviation.c.process,
+            deviation.c.requirement,
+            deviation.c.check,
+            record.c.label.label("case"),
+            source.c.name.label("source"),
+            record.c.kind,
+            record.c.native_id,
+            deviation.c.state,
+            deviation.c.reason,
+            verdict.c.detail,
+            deviation.c.occurred_at,
+            deviation.c.learned_at,
+        )
+        .join_from(deviation, record)
+        .join(source, source.c.id == record.c.source_id)
+        .outerjoin(
+            verdict,
+            and_(
+                verdict.c.record_id == deviation.c.record_id,
+                verdict.c.requirement == deviation.c.requirement,
+                verdict.c.superseded_at.is_(None),
+            ),
+        )
+        .where(*wanted)
+        .order_by(deviation.c.occurred_at.desc(), record.c.id)
+        .limit(limit),
+    )
+
+
+def nonconformities(connection: Connection) -> Rows:
+    """With the ticket, if there is one, and the number of deviations that show it."""
+    shown = (
+        select(func.count())
+        .where(nonconformity_deviation.c.nonconformity_id == nonconformity.c.id)
+        .scalar_subquery()
+        .label("deviations")
+    )
+    rows = _rows(
+        connection,
+        select(
+            nonconformity.c.key,
+            nonconformity.c.process,
+            nonconformity.c.requirement,
+            nonconformity.c.check,
+            nonconformity.c.scope,
+            nonconformity.c.generation,
+            nonconformity.c.state,
+            nonconformity.c.queued,
+            nonconformity.c.severity,
+            nonconformity.c.owner,
+            nonconformity.c.opened_at,
+            nonconformity.c.evidence,
+            nonconformity.c.evidence_hash,
+            shown,
+            ticket.c.label.label("ticket"),
+            ticket.c.url,
+        )
+        .outerjoin_from(nonconformity, ticket, ticket.c.key == nonconformity.c.key)
+        .order_by(nonconformity.c.severity, nonconformity.c.id),
+    )
+    for row in rows:
+        evidence = orjson.loads(row.pop("evidence"))
+        row["summary"] = evidence["summary"]
+        row["figures"] = evidence["figures"]
+    return rows
+
+
+def actions(connection: Connection) -> Rows:
+    """Corrective-action tickets and digests, with what is still to be sent."""
+    return _rows(
+        connection,
+        select(
+            intent.c.key,
+            intent.c.action,
+            intent.c.target,
+            intent.c.state.label("write"),
+            intent.c.attempts,
+            intent.c.problem,
+            intent.c.created_at,
+            intent.c.done_at,
+            ticket.c.label.label("ticket"),
+            ticket.c.url,
+            ticket.c.state.label("ticket_state"),
+            ticket.c.dropped,
+        )
+        .outerjoin_from(intent, ticket, and_(ticket.c.key == intent.c.key, ticket.c.target == intent.c.target))
+        .order_by(intent.c.id),
+    )
+
+
+def sources(connection: Connection) -> Rows:
+    """Each source with its freshness per stream."""
+    result = _rows(connection, select(source).order_by(source.c.name))
+    for row in result:
+        newest = select(func.max(poll.c.id)).where(poll.c.source_id == row["id"]).group_by(poll.c.stream)
+        row["streams"] = _rows(
+            connection,
+            select(
+                poll.c.stream,
+                poll.c.ended_at,
+                poll.c.server_time,
+                poll.c.closed,
+                poll.c.rows_seen,
+                poll.c.rows_new,
+                cursor.c.value.label("cursor"),
+            )
+            .outerjoin_from(
+                poll, cursor, and_(cursor.c.source_id == poll.c.source_id, cursor.c.stream == poll.c.stream)
+            )
+            .where(poll.c.id.in_(newest))
+            .order_by(poll.c.stream),
+        )
+        row["records"] = int(
+            connection.execute(select(func.count()).where(record.c.source_id == row["id"])).scalar_one()
+        )
+        row["payloads"] = int(
+            connection.execute(select(func.count()).where(payload.c.source_id == row["id"])).scalar_one()
+        )
+    return result
+
+
+def gaps(connection: Connection) -> Rows:
+    """Open gaps, newest first."""
+    return _rows(
+        connection,
+        select(
+            source.c.name.label("source"),
+            gap.c.stream,
+            gap.c.reason,
+            gap.c.message,
+            gap.c.record,
+            gap.c.field,
+            gap.c.opened_at,
+        )
+        .join_from(gap, source)
+        .where(gap.c.closed_at.is_(None))
+        .order_by(gap.c.id.desc()),
+    )
+
+
+def intents_by_state(connection: Connection) -> dict[str, int]:
+    rows = connection.execute(select(intent.c.state, func.count()).group_by(intent.c.state))
+    return {state: int(count) for state, count in rows}
+
+
+def find_records(connection: Connection, wanted: str) -> Rows:
+    """Records by label, native id, or the key of a ticket of ours that shows them; ``source_url`` is not known here."""
+    return _rows(
+        connection,
+        select(
+            record.c.id,
+            record.c.kind,
+            record.c.native_id,
+            record.c.label,
+            record.c.created_at,
+            record.c.updated_at,
+            record.c.version,
+            record.c.fields,
+            record.c.source_id,
+            source.c.name.label("source"),
+            source.c.system,
+        )
+        .join_from(record, source)
+        .where((record.c.label == wanted) | (record.c.native_id == wanted)),
+    )
+
+
+def history(connection: Connection, record_id: int) -> Rows:
+    """Events of a record in the source's order."""
+    return _rows(
+        connection,
+        select(
+            event.c.occurred_at,
+            event.c.learned_at,
+            event.c.field,
+            event.c.old,
+            event.c.new,
+            event.c.actor,
+            event.c.witness,
+            event.c.witness_id,
+            event.c.position,
+        )
+        .where(event.c.record_id == record_id)
+        .order_by(event.c.position, event.c.occurred_at, event.c.id),
+    )
+
+
+def verdicts_of(connection: Connection, record_id: int) -> Rows:
+    """Verdicts of a record that stand, with the documents they rest on."""
+    return _rows(
+        connection,
+        select(
+            verdict.c.process,
+            verdict.c.requirement,
+            verdict.c.check,
+            verdict.c.status,
+            verdict.c.reason,
+            verdict.c.detail,
+            verdict.c.occurred_at,
+            verdict.c.recheck_at,
+            verdict.c.learned_at,
+            judgement.c.documents,
+            judgement.c.last_poll_id,
+            judgement.c.as_of,
+        )
+        .join_from(verdict, judgement)
+        .where(verdict.c.record_id == record_id, verdict.c.superseded_at.is_(None)),
+    )
+
+
+def superseded_of(connection: Connection, record_id: int) -> Rows:
+    """What was said about a record before and no longer stands, newest first."""
+    return _rows(
+        connection,
+        select(
+            verdict.c.requirement,
+            verdict.c.status,
+            verdict.c.reason,
+            verdict.c.learned_at,
+            verdict.c.superseded_at,
+        )
+        .where(verdict.c.record_id == record_id, verdict.c.superseded_at.is_not(None))
+        .order_by(verdict.c.superseded_at.desc(), verdict.c.requirement),
+    )
+
+
+def state_of(connection: Connection, record_id: int) -> Rows:
+    return _rows(connection, select(case_state).where(case_state.c.record_id == record_id))
+
+
+def labels(connection: Connection, source_id: int) -> dict[tuple[str, str], str]:
+    """(field, raw value) -> label, of choices; ('', id) -> title, of groups."""
+    found = connection.execute(
+        select(choice.c.field, choice.c.value, choice.c.label).where(choice.c.source_id == source_id)
+    )
+    result = {(field, value): label for field, value, label in found}
+    groups = connection.execute(select(party.c.native_id, party.c.title).where(party.c.source_id == source_id))
+    result.update({("", native): title for native, title in groups})
+    return result
+
+
+def ticket_by_label(connection: Connection, wanted: str) -> dict[str, Any] | None:
+    """A ticket of ours by its label or key."""
+    rows = _rows(connection, select(ticket).where((ticket.c.label == wanted) | (ticket.c.key == wanted)))
+    return rows[0] if rows else None
+
+
+def sizes(connection: Connection) -> dict[str, int]:
+    """Rows per table, for the operator."""
+    tables = (payload, record, event, verdict, deviation, nonconformity, intent, gap, pseudonym, free_text)
+    return {t.name: int(connection.execute(select(func.count()).select_from(t)).scalar_one()) for t in tables}

@@ -1,0 +1,399 @@
+"""The tables. Instants are whole milliseconds since 1970-01-01T00:00Z.
+
+Left of the line are facts as they were read (``payload`` and what the poll said about itself), right of it what can be
+recomputed (``record``, ``event``, ``verdict``, ``deviation``), and apart from both what was decided and done
+(``nonconformity``, ``period``, ``intent``, ``ticket``), which no recomputation may take back. Each fact and verdict has
+two times: when it happened (``occurred_at``) and when we learned it (``learned_at``). Verdicts are superseded, never
+overwritten.
+"""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+Id = Integer
+Instant = BigInteger
+
+
+def _id() -> Column[int]:
+    # INTEGER, not BIGINT: only then does SQLite number the rows itself. PostgreSQL gets a sequence.
+    return Column("id", Id, primary_key=True)
+
+
+fact = Table(
+    "fact",
+    metadata,
+    Column("name", String(60), primary_key=True),
+    Column("value", Text, nullable=False),
+    comment="Single values: identity of the database, pseudonym key, basis of the last judgement.",
+)
+
+source = Table(
+    "source",
+    metadata,
+    _id(),
+    Column("name", String(60), nullable=False, unique=True),
+    Column("system", String(60), nullable=False),
+    Column("instance", Text, comment="identity of the instance when it was first read"),
+    Column("account", Text),
+    Column("server_time", Instant),
+    Column("seen_at", Instant, comment="our clock when the source last identified itself"),
+    Column("directory_at", Instant),
+)
+
+# --- facts as they were read -------------------------------------------------------------------------------------------
+
+field_list = Table(
+    "field_list",
+    metadata,
+    _id(),
+    Column("fields", Text, nullable=False, unique=True, comment="names, comma separated, in the order asked"),
+)
+
+poll = Table(
+    "poll",
+    metadata,
+    _id(),
+    Column("source_id", ForeignKey("source.id"), nullable=False),
+    Column("stream", String(120), nullable=False),
+    Column("asked", Text, nullable=False, comment="first question of the window, in the source's own language"),
+    Column("field_list_id", ForeignKey("field_list.id"), nullable=False),
+    Column("started_at", Instant, nullable=False),
+    Column("ended_at", Instant),
+    Column("server_time", Instant),
+    Column("pages", Integer, nullable=False, default=0),
+    Column("rows_seen", Integer, nullable=False, default=0),
+    Column("rows_new", Integer, nullable=False, default=0),
+    Column("closed", Boolean, nullable=False, default=False, comment="the window was read to its end"),
+    Index("ix_poll_source_id_stream", "source_id", "stream"),
+    comment="Coverage record of one window: what was asked for, seen and closed.",
+)
+
+cursor = Table(
+    "cursor",
+    metadata,
+    Column("source_id", ForeignKey("source.id"), primary_key=True),
+    Column("stream", String(120), primary_key=True),
+    Column("value", Text, nullable=False),
+    Column("poll_id", ForeignKey("poll.id"), nullable=False),
+)
+
+payload = Table(
+    "payload",
+    metadata,
+    _id(),
+    Column("source_id", ForeignKey("source.id"), nullable=False),
+    Column("kind", String(60), nullable=False),
+    Column("stream", String(60), nullable=False),
+    Column("row_key", String(64), nullable=False),
+    Column("digest", BigInteger, nullable=False, comment="first 8 bytes of the hash of body and field list"),
+    Column("field_list_id", ForeignKey("field_list.id"), nullable=False),
+    Column("poll_id", ForeignKey("poll.id"), nullable=False),
+    Column("learned_at", Instant, nullable=False),
+    Column("body", LargeBinary, nullable=False, comment="JSON; persons are pseudonyms, free text is a reference"),
+    UniqueConstraint("source_id", "stream", "row_key", "digest", name="uq_payload_row"),
+    comment="Raw rows, append-only.",
+)
+
+free_text = Table(
+    "free_text",
+    metadata,
+    Column("hash", String(64), primary_key=True),
+    Column("value", Text, nullable=False),
+    comment="Free text by keyed hash; a row may be deleted, the reference to it stays valid.",
+)
+
+pseudonym = Table(
+    "pseudonym",
+    metadata,
+    Column("name", String(40), primary_key=True),
+    Column("source_id", ForeignKey("source.id"), nullable=False),
+    Column("form", String(40), nullable=False),
+    Column("identifier", Text, nullable=False),
+    comment="The one table that leads from a pseudonym back to a person.",
+)
+
+person = Table(
+    "person",
+    metadata,
+    Column("name", String(40), primary_key=True, comment="a pseudonym"),
+    Column("source_id", ForeignKey("source.id"), nullable=False),
+    Column(
+        "account", String(40), nullable=False, comment="the pseudonym that stands for the person among all of theirs"
+    ),
+    Column("system", Boolean, nullable=False),
+    Column("active", Boolean),
+)
+
+party = Table(
+    "party",
+    metadata,
+    Column("source_id", ForeignKey("source.id"), primary_key=True),
+    Column("native_id", String(64), primary_key=True),
+    Column("title", Text, nullable=False),
+    Column("active", Boolean),
+    comment="Groups of the source, by id.",
+)
+
+choice = Table(
+    "choice",
+    metadata,
+    Column("source_id", ForeignKey("source.id"), primary_key=True),
+    Column("kind", String(60), primary_key=True),
+    Column("field", String(80), primary_key=True),
+    Column("value", String(120), primary_key=True),
+    Column("label", Text, nullable=False),
+    comment="Labels of raw values as the instance has them configured.",
+)
+
+gap = Table(
+    "gap",
+    metadata,
+    _id(),
+    Column("source_id", ForeignKey("source.id"), nullable=False),
+    Column("stream", String(120), nullable=False),
+    Column("reason", String(60), nullable=False),
+    Column("message", Text, nullable=False),
+    Column("record", String(64), nullable=False, default=""),
+    Column("field", String(80), nullable=False, default=""),
+    Column("start", Instant),
+    Column("end", Instant),
+    Column("opened_at", Instant, nullable=False),
+    Column("closed_at", Instant, comment="when a later read made it good"),
+    Index("ix_gap_source_id_closed_at", "source_id", "closed_at"),
+)
+
+# --- what can be recomputed --------------------------------------------------------------------------------------------
+
+record = Table(
+    "record",
+    metadata,
+    _id(),
+    Column("source_id", ForeignKey("source.id"), nullable=False),
+    Column("kind", String(60), nullable=False),
+    Column("native_id", String(64), nullable=False),
+    Column("label", String(80)),
+    Column("created_at", Instant),
+    Column("updated_at", Instant, comment="null while only history of it was read"),
+    Column("version", BigInteger),
+    Column("fields", Text, comment="JSON: raw values as of updated_at"),
+    Column("tombstone", String(40), comment="why the source no longer shows it"),
+    Column("learned_at", Instant, nullable=False, comment="when the newest fact about it was learned"),
+    Column("judge_at", Instant, comment="next instant at which it has to be judged; 0 = it has new facts"),
+    UniqueConstraint("source_id", "kind", "native_id", name="uq_record_native"),
+    Index("ix_record_judge_at", "judge_at"),
+)
+
+event = Table(
+    "event",
+    metadata,
+    _id(),
+    Column("record_id", ForeignKey("record.id"), nullable=False),
+    Column("witness", String(20), nullable=False),
+    Column("witness_id", String(64), nullable=False),
+    Column("field", String(80), nullable=False, comment="empty: a save whose content was not asked for"),
+    Column("old", Text),
+    Column("new", Text),
+    Column("actor", String(40)),
+    Column("position", BigInteger, comment="the source's own order inside the record"),
+    Column("occurred_at", Instant, nullable=False),
+    Column("learned_at", Instant, nullable=False),
+    UniqueConstraint("record_id", "witness_id", "witness", name="uq_event_witness"),
+)
+
+verdict = Table(
+    "verdict",
+    metadata,
+    _id(),
+    Column("record_id", ForeignKey("record.id"), nullable=False),
+    Column("process", String(60), nullable=False),
+    Column("requirement", String(60), nullable=False),
+    Column("check", String(10), nullable=False),
+    Column("status", String(20), nullable=False),
+    Column("reason", Text),
+    Column("detail", Text),
+    Column("occurred_at", Instant),
+    Column("recheck_at", Instant),
+    Column("learned_at", Instant, nullable=False),
+    Column("superseded_at", Instant),
+    Column("judgement_id", ForeignKey("judgement.id"), nullable=False),
+    Index("ix_verdict_record_id_superseded_at", "record_id", "superseded_at"),
+    Index("ix_verdict_process_superseded_at_requirement_status", "process", "superseded_at", "requirement", "status"),
+)
+
+case_state = Table(
+    "case_state",
+    metadata,
+    Column("record_id", ForeignKey("record.id"), primary_key=True),
+    Column("process", String(60), primary_key=True),
+    Column("opened_at", Instant, nullable=False),
+    Column("ended_at", Instant),
+    Column("state", String(60)),
+    Column("scope", Text, nullable=False),
+    Column("visited", Text, nullable=False, comment="states that the case was in, comma separated, sorted"),
+    Index("ix_case_state_process_ended_at", "process", "ended_at"),
+    comment="What the last judgement knew of each case.",
+)
+
+judgement = Table(
+    "judgement",
+    metadata,
+    _id(),
+    Column("basis", String(64), nullable=False, comment="hash of documents, checks and program version"),
+    Column("documents", Text, nullable=False, comment="JSON: document -> version and hash; check -> version; program"),
+    Column("last_poll_id", Integer, comment="coverage: all polls up to this one were taken into account"),
+    Column("as_of", Instant, nullable=False),
+    Column("learned_at", Instant, nullable=False),
+)
+
+deviation = Table(
+    "deviation",
+    metadata,
+    _id(),
+    Column("record_id", ForeignKey("record.id"), nullable=False),
+    Column("process", String(60), nullable=False),
+    Column("requirement", String(60), nullable=False),
+    Column("check", String(10), nullable=False),
+    Column("state", String(20), nullable=False, comment="open, corrected, accepted, withdrawn"),
+    Column("reason", Text),
+    Column("occurred_at", Instant, nullable=False),
+    Column("learned_at", Instant, nullable=False),
+    Column("ended_at", Instant),
+    Index("ix_deviation_record_id", "record_id"),
+    Index("ix_deviation_process_requirement_state", "process", "requirement", "state"),
+)
+
+audited_field = Table(
+    "audited_field",
+    metadata,
+    Column("source_id", ForeignKey("source.id"), primary_key=True),
+    Column("kind", String(60), primary_key=True),
+    Column("field", String(80), primary_key=True),
+    comment="Fields whose changes the source's history shows; of others only the last value is known.",
+)
+
+# --- what was decided and done -----------------------------------------------------------------------------------------
+
+period = Table(
+    "period",
+    metadata,
+    _id(),
+    Column("process", String(60), nullable=False),
+    Column("requirement", String(60), nullable=False),
+    Column("check", String(10), nullable=False),
+    Column("scope", Text, nullable=False),
+    Column("start", Instant, nullable=False),
+    Column("end", Instant, nullable=False),
+    Column("judged", Integer, nullable=False),
+    Column("deviating", Integer, nullable=False),
+    Column("unknown", Integer, nullable=False),
+    Column("lower", String(24), nullable=False, comment="Wilson bounds of the share, as decimal text"),
+    Column("upper", String(24), nullable=False),
+    Column("exceeds", Boolean, nullable=False),
+    Column("decided_at", Instant, nullable=False),
+    UniqueConstraint("process", "requirement", "check", "scope", "start", name="uq_period_key"),
+    comment="One decision per requirement, scope and closed period; never taken twice.",
+)
+
+nonconformity = Table(
+    "nonconformity",
+    metadata,
+    _id(),
+    Column("tenant", String(60), nullable=False),
+    Column("process", String(60), nullable=False),
+    Column("requirement", String(60), nullable=False),
+    Column("check", String(10), nullable=False),
+    Column("scope", Text, nullable=False),
+    Column("generation", Integer, nullable=False),
+    Column("key", String(80), nullable=False, unique=True, comment="written into the ticket"),
+    Column("state", String(20), nullable=False, comment="suspected, ended"),
+    Column("queued", Boolean, nullable=False, comment="waits for a place under the owner's cap"),
+    Column("severity", String(2), nullable=False),
+    Column("owner", String(60), nullable=False),
+    Column("opened_at", Instant, nullable=False),
+    Column(
+        "evidence", Text, nullable=False, comment="JSON frozen at opening: text, cases, figures, coverage, documents"
+    ),
+    Column("evidence_hash", String(64), nullable=False),
+    UniqueConstraint(
+        "tenant", "process", "requirement", "check", "scope", "generation", name="uq_nonconformity_identity"
+    ),
+)
+
+nonconformity_deviation = Table(
+    "nonconformity_deviation",
+    metadata,
+    Column("nonconformity_id", ForeignKey("nonconformity.id"), primary_key=True),
+    Column("deviation_id", ForeignKey("deviation.id"), primary_key=True),
+)
+
+intent = Table(
+    "intent",
+    metadata,
+    _id(),
+    Column("key", String(80), nullable=False),
+    Column("action", String(20), nullable=False),
+    Column("target", String(60), nullable=False, comment="name of the source that gets the write"),
+    Column(
+        "subject",
+        String(80),
+        nullable=False,
+        default="",
+        comment="tells several writes of one kind to one ticket apart",
+    ),
+    Column("content", Text, nullable=False, comment="JSON of the write"),
+    Column("state", String(20), nullable=False, comment="pending, sending, unclear, done, parked, asked"),
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("not_before", Instant, nullable=False, default=0),
+    Column("sent_at", Instant),
+    Column("created_at", Instant, nullable=False),
+    Column("done_at", Instant),
+    Column("problem", Text),
+    UniqueConstraint("key", "action", "subject", name="uq_intent_key"),
+    Index("ix_intent_state", "state"),
+    comment="Outgoing writes, committed before they are sent.",
+)
+
+ticket = Table(
+    "ticket",
+    metadata,
+    Column("key", String(80), primary_key=True, comment="of the nonconformity and generation, or of a digest"),
+    Column("target", String(60), primary_key=True),
+    Column("native_id", String(64), nullable=False),
+    Column("label", String(80), nullable=False),
+    Column("url", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("done", Boolean, nullable=False),
+    Column("read_at", Instant, nullable=False),
+    Column("dropped", Text, nullable=False, default="", comment="what the target did not take over"),
+)
+
+cycle = Table(
+    "cycle",
+    metadata,
+    _id(),
+    Column("started_at", Instant, nullable=False),
+    Column("ended_at", Instant),
+    Column("as_of", Instant),
+    Column("report", Text),
+)
