@@ -1,0 +1,222 @@
+"""Commands on documents: check, assess, schema."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from itsms_sync.cli import as_of_option, config_option, json_option, screen
+from itsms_sync.cli.reading import configuration, show_figures
+
+if TYPE_CHECKING:
+    from itsms_sync.wiring import Wired
+
+
+@click.command(help="Validate configuration, mappings and procedures; --online also rights and access.")
+@config_option
+@json_option
+@click.option("--online", is_flag=True, help="Ask the sources too; reads only.")
+def check(config: Path, as_json: bool, online: bool) -> None:
+    from itsms_sync.documents import Invalid
+    from itsms_sync.wiring import read_configuration
+
+    try:
+        found = read_configuration(config)
+    except Invalid as error:
+        if as_json:
+            screen.json({"problems": [str(p) for p in error.problems]})
+        else:
+            screen.note("\n".join(str(p) for p in error.problems))
+        raise SystemExit(screen.USAGE) from None
+    requirements = [r for versions in found.library.procedures.values() for p in versions for r in p.requirements]
+    unjudged = [r for r in requirements if r.check == "none"]
+    answer: dict[str, Any] = {
+        "problems": [],
+        "documents": dict(found.library.digests),
+        "requirements": len(requirements),
+        "not_judged": {r.id: r.needs for r in unjudged},
+    }
+    if online:
+        answer["online"] = _online(config)
+    if as_json:
+        screen.json(answer)
+    else:
+        _show_check(config, answer)
+    if online and any(finding["problem"] for finding in answer["online"]):
+        raise SystemExit(screen.FINDINGS)
+
+
+def _show_check(config: Path, answer: dict[str, Any]) -> None:
+    screen.say(
+        f"{config} and its documents are valid: {len(answer['documents'])} documents, {answer['requirements']} requirements."
+    )
+    for requirement, needs in answer["not_judged"].items():
+        screen.say(f"  {requirement} is documented but not judged: needs {needs}")
+    if "online" in answer:
+        rows = [(f["source"], f["what"], "no" if f["problem"] else "yes", f["message"]) for f in answer["online"]]
+        screen.table("What the accounts may see and do", ["source", "what", "fine", "message"], rows)
+
+
+def _online(config: Path) -> list[dict[str, Any]]:
+    from itsms_sync.settings import SecretUnavailable
+    from itsms_sync.store.database import DatabaseUnavailable
+    from itsms_sync.wiring import make_stop, wired
+
+    try:
+        with wired(configuration(config), stop=make_stop(), progress=lambda *_: None, writing=False) as parts:
+            return _ask_sources(parts)
+    except (SecretUnavailable, DatabaseUnavailable) as error:
+        screen.fail(str(error), screen.UNAVAILABLE)
+
+
+def _ask_sources(parts: "Wired") -> list[dict[str, Any]]:
+    from itsms_sync.connector import SourceError
+    from itsms_sync.records import Gap, Window
+
+    findings: list[dict[str, Any]] = []
+    for name, connector in parts.connectors.items():
+        source = parts.configuration.settings.sources[name]
+
+        def told(what: str, message: str, problem: bool, name: str = name) -> None:
+            findings.append({"source": name, "what": what, "problem": problem, "message": message})
+
+        try:
+            identity = connector.identify()
+            told("log in", f"{identity.product} {identity.version} as {identity.account}", False)
+            mapping = parts.configuration.library.mappings.get(source.system)
+            for process in mapping.processes.values() if source.read and mapping is not None else ():
+                pages = connector.pull(process.kind, Window(process.source_fields(), {}, 0, 10))
+                for gap in [pages] if isinstance(pages, Gap) else _first_gaps(pages):
+                    told(f"read {process.kind}", gap.message, True)
+                if not isinstance(pages, Gap):
+                    told(f"read {process.kind}", f"{len(process.source_fields())} fields asked for", False)
+            if parts.configuration.settings.tickets and parts.configuration.settings.tickets.target == name:
+                found = connector.find("itsms-sync.check")
+                told(
+                    "find tickets",
+                    found.message if isinstance(found, Gap) else "search answers",
+                    isinstance(found, Gap),
+                )
+        except SourceError as error:
+            told("reach", str(error), True)
+    return findings
+
+
+def _first_gaps(pages: Any) -> list[Any]:
+    """Gaps on the first page of each stream; a whole history is not read to check access."""
+    gaps, seen = [], set()
+    for page in pages:
+        if page.stream in seen:
+            break
+        seen.add(page.stream)
+        gaps.extend(page.gaps)
+    return gaps
+
+
+@click.command(help="Judge an event log (CSV) without a database.")
+@click.argument("log", type=click.Path(path_type=Path))
+@click.option("--procedure", type=click.Path(path_type=Path), required=True, help="The documented procedure (YAML).")
+@click.option("--columns", type=click.Path(path_type=Path), required=True, help="What the columns mean (YAML).")
+@click.option("--list", "with_cases", is_flag=True, help="With --json: the case ids behind each figure.")
+@click.option(
+    "--fail-on",
+    type=click.Choice(["S1", "S2", "S3", "S4"]),
+    default=None,
+    help="Exit 1 if a requirement of this severity or a worse one is exceeded.",
+)
+@as_of_option
+@json_option
+def assess(
+    log: Path, procedure: Path, columns: Path, with_cases: bool, fail_on: str | None, as_of: int | None, as_json: bool
+) -> None:
+    from itsms_sync import assessing
+    from itsms_sync.documents import Invalid, Problem
+    from itsms_sync.procedures.model import Procedure
+    from itsms_sync.sms.mapping import LogColumns
+    from itsms_sync.wiring import read_document, wall_clock
+
+    try:
+        document = read_document(procedure, Procedure)
+        layout = read_document(columns, LogColumns)
+        faults = document.problems_with(layout.mapping.types(), set(layout.mapping.activities))
+        if faults:
+            raise Invalid(Problem(str(procedure), 1, 1, f"{'.'.join(map(str, f.place))}: {f.message}") for f in faults)
+    except Invalid as error:
+        screen.fail("\n".join(str(problem) for problem in error.problems), screen.USAGE)
+    try:
+        found = assessing.assess(log, document, layout, as_of if as_of is not None else wall_clock())
+    except assessing.UnreadableLog as error:
+        screen.fail(str(error), screen.USAGE)
+    cases = assessing.verdict_cases(found, ["deviating", "unknown"]) if with_cases else None
+    answer = {
+        "log": str(log),
+        "procedure": f"{document.document} version {document.version}",
+        "cases": found.cases,
+        "rows": found.rows,
+        "checks": assessing.figures(assessing.verdict_counts(found), cases),
+        "facts": {"never": assessing.never(found.visited, found.cases), "unmapped": dict(found.unmapped)},
+        "not_judged": {r.id: r.needs for r in document.requirements if r.check == "none"},
+    }
+    if as_json:
+        screen.json(answer)
+    else:
+        show_figures(f"{log.name}: {found.cases:,} cases, {found.rows:,} saves, under {answer['procedure']}", answer)
+        for value, count in found.unmapped.items():
+            screen.say(f"gap: {value} is not in the mapping ({count} rows); these values are unknown")
+    if fail_on is not None and _exceeded(document, answer, fail_on):
+        raise SystemExit(screen.FINDINGS)
+
+
+def _exceeded(document: Any, answer: dict[str, Any], worst: str) -> bool:
+    from itsms_sync.corrective.figures import Share
+
+    for demand in document.requirements:
+        figure = answer["checks"].get(demand.check, {}).get("requirements", {}).get(demand.id)
+        if figure is None or demand.severity.value > worst:
+            continue
+        share = Share(figure["judged"], figure["deviating"], figure["unknown"])
+        at_once = demand.severity.value in ("S1", "S2")
+        if (at_once and share.deviating) or share.exceeds(demand.tolerance):
+            return True
+    return False
+
+
+@click.command(help="JSON Schemas of the files that people edit.")
+@click.argument("name", required=False)
+@click.option(
+    "--out", type=click.Path(path_type=Path, file_okay=False), default=None, help="Write all into this folder."
+)
+def schema(name: str | None, out: Path | None) -> None:
+    models = _models()
+    if out is not None:
+        import orjson
+
+        out.mkdir(parents=True, exist_ok=True)
+        for key, model in models.items():
+            text = orjson.dumps(model.model_json_schema(), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+            (out / f"{key}.json").write_bytes(text)
+        screen.say(f"{len(models)} schemas written to {out}")
+        return
+    if name is None:
+        screen.say("\n".join(models))
+        return
+    if name not in models:
+        screen.fail(f"there is no schema {name!r}; there are: {', '.join(models)}", screen.USAGE)
+    screen.json(models[name].model_json_schema())
+
+
+def _models() -> dict[str, Any]:
+    from itsms_sync.corrective.texts import Texts
+    from itsms_sync.procedures.model import Procedure
+    from itsms_sync.settings import Settings
+    from itsms_sync.sms.mapping import LogColumns, Mapping
+    from itsms_sync.sms.processes import Processes
+
+    return {
+        "settings": Settings,
+        "processes": Processes,
+        "mapping": Mapping,
+        "procedure": Procedure,
+        "columns": LogColumns,
+        "texts": Texts,
+    }

@@ -1,0 +1,222 @@
+"""``explain``: one record beside the documented procedure, or the nonconformity behind one of our tickets."""
+
+from typing import TYPE_CHECKING, Any
+
+import click
+import orjson
+
+from itsms_sync.cli import screen
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from itsms_sync.procedures.model import Demand, Procedure
+    from itsms_sync.wiring import Configuration
+
+SIGNS = {"conforming": "✓", "deviating": "✗", "unknown": "?", "not_applicable": "·"}
+
+
+def explanations(connection: "Connection", config: "Configuration", wanted: str) -> list[dict[str, Any]]:
+    """Everything known under this name; empty if nothing."""
+    from itsms_sync.store import reports
+
+    ours = reports.ticket_by_label(connection, wanted)
+    if ours is not None:
+        shown = [n for n in reports.nonconformities(connection) if n["key"] == ours["key"]]
+        return [{"ticket": ours, "nonconformity": shown[0] if shown else None}]
+    return [_record(connection, config, row) for row in reports.find_records(connection, wanted)]
+
+
+def _record(connection: "Connection", config: "Configuration", row: dict[str, Any]) -> dict[str, Any]:
+    from itsms_sync.store import reports
+    from itsms_sync.wiring import plugin
+
+    labels = reports.labels(connection, row["source_id"])
+    source = config.settings.sources.get(row["source"])
+    url = ""
+    if source is not None:
+        url = plugin(row["system"]).record_url(str(source.url).rstrip("/"), row["kind"], row["native_id"], row["label"])
+    verdicts = reports.verdicts_of(connection, row["id"])
+    return {
+        "case": row["label"],
+        "source": row["source"],
+        "kind": row["kind"],
+        "id": row["native_id"],
+        "url": url,
+        "created_at": row["created_at"],
+        "updated_at": row["updated_at"],
+        "saves": row["version"],
+        "values": {k: _told(labels, k, v) for k, v in orjson.loads(row["fields"] or "{}").items()},
+        "states": reports.state_of(connection, row["id"]),
+        "history": [_event(labels, event) for event in reports.history(connection, row["id"])],
+        "verdicts": [_verdict(config, labels, v) for v in verdicts] + _unjudged(config, verdicts),
+        "superseded": reports.superseded_of(connection, row["id"]),
+        "gaps": [g for g in reports.gaps(connection) if g["source"] == row["source"]],
+    }
+
+
+def _told(labels: dict[tuple[str, str], str], field: str, value: str | None) -> str | None:
+    """A raw value with its label, if the source has told one."""
+    if value is None:
+        return None
+    label = labels.get((field, value), labels.get(("", value)))
+    return value if label is None or label == value else f"{label} ({value})" if len(value) < 8 else label
+
+
+def _event(labels: dict[tuple[str, str], str], event: dict[str, Any]) -> dict[str, Any]:
+    field = event["field"]
+    return {**event, "old": _told(labels, field, event["old"]), "new": _told(labels, field, event["new"])}
+
+
+def _demand(config: "Configuration", process: str, requirement: str) -> "tuple[Procedure, Demand] | None":
+    for procedure in reversed(config.library.procedures.get(process, ())):
+        for demand in procedure.requirements:
+            if demand.id == requirement:
+                return procedure, demand
+    return None
+
+
+def _verdict(config: "Configuration", labels: dict[tuple[str, str], str], row: dict[str, Any]) -> dict[str, Any]:
+    found = _demand(config, row["process"], row["requirement"])
+    detail = row["detail"]
+    if detail is not None:
+        detail = " -> ".join(labels.get(("", part), part) for part in detail.split(" -> "))
+    documents = orjson.loads(row.pop("documents"))
+    told = {
+        **row,
+        "detail": detail,
+        "program": documents["program"],
+        "check_version": documents["checks"].get(row["check"]),
+    }
+    if found is not None:
+        procedure, demand = found
+        told |= {
+            "required": demand.title,
+            "where": f"{procedure.document} version {procedure.version}, {demand.where}",
+            "clause": demand.clause,
+            "severity": demand.severity.value,
+        }
+    return told
+
+
+def _unjudged(config: "Configuration", verdicts: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Requirements of the same procedures that say nothing about this case, and why."""
+    result = []
+    for process in sorted({v["process"] for v in verdicts}):
+        said = {v["requirement"] for v in verdicts if v["process"] == process}
+        procedure = config.library.procedures[process][-1]
+        for demand in procedure.requirements:
+            if demand.id in said:
+                continue
+            reason = (
+                f"not judged: needs {demand.needs}" if demand.check == "none" else "does not apply to this case (yet)"
+            )
+            result.append(
+                {
+                    "process": process,
+                    "requirement": demand.id,
+                    "check": demand.check,
+                    "status": "not_applicable",
+                    "reason": reason,
+                    "required": demand.title,
+                    "where": f"{procedure.document} version {procedure.version}, {demand.where}",
+                    "detail": None,
+                    "occurred_at": None,
+                    "recheck_at": None,
+                }
+            )
+    return result
+
+
+def show(explanation: dict[str, Any]) -> None:
+    """One explanation in the terminal."""
+    if "ticket" in explanation:
+        _show_ticket(explanation)
+        return
+    click.secho(f"{explanation['case']}  {explanation['kind']} in {explanation['source']}", bold=True)
+    screen.say(explanation["url"])
+    for state in explanation["states"]:
+        ended = f", ended {screen.when(state['ended_at'])}" if state["ended_at"] else ", still open"
+        screen.say(
+            f"opened {screen.when(state['opened_at'])}{ended}; state now: {state['state']}; scope: {state['scope']}"
+        )
+    _show_history(explanation)
+    _show_verdicts(explanation["verdicts"])
+    if explanation["superseded"]:
+        rows = [
+            (s["requirement"], s["status"], s["reason"], screen.when(s["learned_at"]), screen.when(s["superseded_at"]))
+            for s in explanation["superseded"]
+        ]
+        screen.table("Said before, and no longer", ["requirement", "verdict", "reason", "said", "until"], rows)
+    _show_basis(explanation)
+
+
+def _show_history(explanation: dict[str, Any]) -> None:
+    saves: list[list[Any]] = []
+    before = 0
+    for event in explanation["history"]:
+        position = event["position"]
+        if saves and saves[-1][0] == position and position is not None:
+            if event["field"]:
+                saves[-1][3] += f"\n{_change(event)}"
+            continue
+        if position is not None and explanation["saves"] is not None and position > before + 1:
+            saves.append(["", "", "", f"gap: {position - before - 1} save(s) without history"])
+        before = position if position is not None else before
+        saves.append([position, screen.when(event["occurred_at"]), event["actor"] or "", _change(event)])
+    values = explanation["values"]
+    screen.say(f"now: {', '.join(f'{k} {v}' for k, v in values.items() if v)}")
+    screen.table("What was read", ["save", "at", "by (pseudonym)", "change"], saves, right=["save"])
+
+
+def _change(event: dict[str, Any]) -> str:
+    if not event["field"]:
+        return "(a save whose content was not asked for)"
+    return f"{event['field']}: {event['old'] or '∅'} → {event['new'] or '∅'}"
+
+
+def _show_verdicts(verdicts: list[dict[str, Any]]) -> None:
+    order = {"deviating": 0, "unknown": 1, "conforming": 2, "not_applicable": 3}
+    rows = [
+        (
+            SIGNS[v["status"]],
+            v["requirement"],
+            v.get("required", ""),
+            v["status"].replace("_", " "),
+            v["detail"] or v["reason"] or "",
+            screen.when(v["occurred_at"]),
+        )
+        for v in sorted(verdicts, key=lambda v: (order[v["status"]], v["requirement"]))
+    ]
+    screen.table("What was judged", ["", "requirement", "what is required", "verdict", "what happened", "at"], rows)
+
+
+def _show_basis(explanation: dict[str, Any]) -> None:
+    judged = [v for v in explanation["verdicts"] if "program" in v]
+    if judged:
+        first = judged[0]
+        screen.say(
+            f"Judged as of {screen.when(first['as_of'])} by program version {first['program']} under "
+            f"{first.get('where', '').split(',')[0]}; coverage: polls up to {first['last_poll_id']}."
+        )
+    for gap in explanation["gaps"]:
+        screen.say(f"Gap of the source: {gap['stream']}: {gap['message']}")
+
+
+def _show_ticket(explanation: dict[str, Any]) -> None:
+    ticket, found = explanation["ticket"], explanation["nonconformity"]
+    click.secho(f"{ticket['label']}  {ticket['state']}", bold=True)
+    screen.say(ticket["url"])
+    if found is None:
+        screen.say("A digest; no nonconformity of its own.")
+        return
+    figures = found["figures"]
+    low, high = figures["interval"]
+    screen.say(
+        f"nonconformity {found['key']}, generation {found['generation']}, severity {found['severity']}, {found['state']}"
+    )
+    screen.say(found["summary"])
+    screen.say(
+        f"{figures['deviating']} of {figures['judged']} judged cases (90 % interval {low:.1%} to {high:.1%}), "
+        f"{figures['unknown']} unknown; evidence frozen {screen.when(found['opened_at'])}, sha256 {found['evidence_hash']}"
+    )

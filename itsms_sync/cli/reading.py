@@ -1,0 +1,250 @@
+"""Commands that read the database: status, deviations, nonconformities, actions, explain."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from itsms_sync.cli import config_option, json_option, screen
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from itsms_sync.wiring import Configuration
+
+
+def configuration(path: Path) -> "Configuration":
+    """The configuration, or the end with all its problems."""
+    from itsms_sync.documents import Invalid
+    from itsms_sync.wiring import read_configuration
+
+    try:
+        return read_configuration(path)
+    except Invalid as error:
+        screen.fail("\n".join(str(problem) for problem in error.problems), screen.USAGE)
+
+
+@contextmanager
+def reading(config: "Configuration") -> "Iterator[Connection]":
+    """One read of the database, beside whatever writes to it."""
+    from itsms_sync.store.database import DatabaseUnavailable, connect, sqlite_path
+
+    url = config.database_url()
+    path = sqlite_path(url)
+    if path is not None and not path.exists():
+        screen.fail(f"there is no database at {path} yet; run `itsms-sync once` first", screen.UNAVAILABLE)
+    try:
+        engine = connect(url)
+    except DatabaseUnavailable as error:
+        screen.fail(str(error), screen.UNAVAILABLE)
+    with engine.begin() as connection:
+        yield connection
+    engine.dispose()
+
+
+@click.command(help="Sources, freshness, gaps and outbox.")
+@config_option
+@json_option
+def status(config: Path, as_json: bool) -> None:
+    from itsms_sync.store import reports
+
+    with reading(configuration(config)) as connection:
+        sources = reports.sources(connection)
+        gaps = reports.gaps(connection)
+        outbox = reports.intents_by_state(connection)
+        sizes = reports.sizes(connection)
+    if as_json:
+        for source in sources:
+            source["streams"] = screen.with_iso(source["streams"])
+        screen.json(
+            {"sources": screen.with_iso(sources), "gaps": screen.with_iso(gaps), "outbox": outbox, "rows": sizes}
+        )
+        return
+    _show_sources(sources)
+    rows = [(g["source"], g["stream"], g["reason"], g["message"], screen.when(g["opened_at"])) for g in gaps]
+    if rows:
+        screen.table(
+            "Open gaps: what we know we did not read", ["source", "stream", "reason", "message", "since"], rows
+        )
+    else:
+        screen.say("No open gaps.\n")
+    screen.table("Outbox", ["state", "writes"], sorted(outbox.items()), right=["writes"])
+    screen.table("Rows in the database", ["table", "rows"], sizes.items(), right=["rows"])
+
+
+def _show_sources(sources: list[dict[str, Any]]) -> None:
+    rows = [
+        (
+            s["name"],
+            stream["stream"],
+            screen.when(stream["ended_at"]),
+            "to its end" if stream["closed"] else "cut off",
+            stream["rows_seen"],
+            stream["rows_new"],
+        )
+        for s in sources
+        for stream in s["streams"]
+    ]
+    screen.table(
+        "Newest poll of each stream",
+        ["source", "stream", "read at", "window", "rows", "new"],
+        rows,
+        right=["rows", "new"],
+    )
+    for source in sources:
+        if source["seen_at"] is None:
+            screen.say(f"{source['name']} has not answered yet.")
+        else:
+            screen.say(
+                f"{source['name']} ({source['system']}): account {source['account']}, last answer {screen.when(source['seen_at'])}, "
+                f"{source['records']:,} records, {source['payloads']:,} raw rows"
+            )
+    screen.say()
+
+
+@click.command(help="What was found, check by check, requirement by requirement.")
+@config_option
+@json_option
+@click.option("--process", default=None, help="Only this process.")
+@click.option("--requirement", default=None, help="List the deviations of this requirement.")
+@click.option(
+    "--state", type=click.Choice(["open", "corrected", "accepted", "withdrawn"]), default="open", show_default=True
+)
+@click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="Deviations listed.")
+@click.option("--list", "with_cases", is_flag=True, help="With --json: the case ids behind each figure.")
+def deviations(
+    config: Path, as_json: bool, process: str | None, requirement: str | None, state: str, limit: int, with_cases: bool
+) -> None:
+    from itsms_sync.store import reports
+
+    with reading(configuration(config)) as connection:
+        names = [process] if process is not None else reports.processes(connection)
+        figures = {name: figures_of(connection, name, with_cases=with_cases) for name in names}
+        listed = reports.deviations(connection, process, requirement, state, limit)
+    if as_json:
+        answer = {"processes": figures, "deviations": screen.with_iso(listed)}
+        if len(figures) == 1:
+            answer |= next(iter(figures.values()))
+        screen.json(answer)
+        return
+    for name, figure in figures.items():
+        show_figures(f"{name}: {figure['cases']:,} cases", figure)
+    rows = [(screen.when(d["occurred_at"]), d["case"], d["requirement"], d["detail"], d["source"]) for d in listed]
+    screen.table(f"Newest deviations ({state})", ["happened", "case", "requirement", "what", "source"], rows)
+
+
+def figures_of(connection: "Connection", process: str, *, with_cases: bool) -> dict[str, Any]:
+    """Of one process: ``cases``, ``checks`` and ``facts``, in the shape that ``assess`` gives."""
+    from itsms_sync.assessing import figures, never
+    from itsms_sync.store import reports
+
+    total = reports.cases(connection, process)
+    visited: dict[str, int] = {}
+    for row in reports.visits(connection, process):
+        for state in filter(None, row["visited"].split(",")):
+            visited[state] = visited.get(state, 0) + row["cases"]
+    cases = reports.verdict_cases(connection, process, ["deviating", "unknown"]) if with_cases else None
+    return {
+        "cases": total,
+        "checks": figures(reports.verdict_counts(connection, process), cases),
+        "facts": {"never": never(visited, total)},
+    }
+
+
+def show_figures(title: str, figure: dict[str, Any]) -> None:
+    """Judged, deviating and unknown cases per requirement."""
+    rows = [
+        (
+            check_id,
+            requirement_id,
+            r["judged"],
+            r["deviating"],
+            f"{r['deviating'] / r['judged'] * 100:.1f} %" if r["judged"] else "",
+            r["unknown"],
+            "; ".join(f"{reason}: {count:,}" for reason, count in r["reasons"].items()),
+        )
+        for check_id, check in sorted(figure["checks"].items())
+        for requirement_id, r in check["requirements"].items()
+    ]
+    screen.table(
+        title,
+        ["check", "requirement", "judged", "deviating", "share", "unknown", "why unknown"],
+        rows,
+        right=["judged", "deviating", "share", "unknown"],
+    )
+
+
+@click.command(help="Requirements that are suspected not to be fulfilled.")
+@config_option
+@json_option
+def nonconformities(config: Path, as_json: bool) -> None:
+    from itsms_sync.store import reports
+
+    with reading(configuration(config)) as connection:
+        found = reports.nonconformities(connection)
+    if as_json:
+        screen.json(screen.with_iso(found))
+        return
+    rows = [
+        (
+            n["key"],
+            n["severity"],
+            n["summary"],
+            n["owner"],
+            "waits" if n["queued"] else n["ticket"] or "to be sent",
+            n["url"],
+        )
+        for n in found
+    ]
+    screen.table("Suspected nonconformities", ["key", "severity", "what", "owner", "ticket", "address"], rows)
+
+
+@click.command(help="Corrective-action tickets and what is still to be sent.")
+@config_option
+@json_option
+def actions(config: Path, as_json: bool) -> None:
+    from itsms_sync.store import reports
+
+    with reading(configuration(config)) as connection:
+        found = reports.actions(connection)
+    if as_json:
+        screen.json(screen.with_iso(found))
+        return
+    rows = [
+        (
+            a["key"],
+            a["write"],
+            a["ticket"],
+            a["ticket_state"],
+            screen.when(a["done_at"]),
+            a["url"],
+            a["problem"] or a["dropped"],
+        )
+        for a in found
+    ]
+    screen.table("Corrective actions", ["key", "write", "ticket", "state", "sent", "address", "problem"], rows)
+
+
+@click.command(help="One case: what was read, what was judged, and why.")
+@click.argument("ticket")
+@config_option
+@json_option
+def explain(ticket: str, config: Path, as_json: bool) -> None:
+    from itsms_sync.cli import explaining
+
+    settings = configuration(config)
+    with reading(settings) as connection:
+        found = explaining.explanations(connection, settings, ticket)
+    if not found:
+        screen.fail(
+            f"nothing is known of {ticket!r}: it is neither the number or id of a record that was read, "
+            "nor a ticket of ours",
+            screen.USAGE,
+        )
+    if as_json:
+        screen.json(found if len(found) > 1 else found[0])
+        return
+    for explanation in found:
+        explaining.show(explanation)

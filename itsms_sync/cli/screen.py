@@ -1,0 +1,113 @@
+"""What people see in a terminal. Everything printed goes through here; machines get JSON."""
+
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, NoReturn
+
+import click
+
+DONE, FINDINGS, USAGE, UNAVAILABLE, INTERRUPTED = 0, 1, 2, 3, 130
+"""Exit codes: drift found is no failure; 1 is findings of ``check --online`` or ``--fail-on``."""
+
+
+def say(text: str = "") -> None:
+    click.echo(text)
+
+
+def note(text: str) -> None:
+    """To the error stream, so that a JSON answer stays clean."""
+    click.echo(text, err=True)
+
+
+def fail(text: str, code: int) -> NoReturn:
+    """Says what is wrong and what to do, and ends."""
+    click.echo(text, err=True)
+    raise SystemExit(code)
+
+
+def json(value: Any) -> None:
+    import orjson
+
+    click.echo(orjson.dumps(value, option=orjson.OPT_INDENT_2, default=str).decode())
+
+
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], *, right: Sequence[str] = ()) -> None:
+    """A table as wide as the terminal; without a terminal as wide as its content needs."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    content = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in columns:
+        content.add_column(name, justify="right" if name in right else "left", overflow="fold")
+    for row in rows:
+        content.add_row(*(_cell(value) for value in row))
+    console = Console() if sys.stdout.isatty() else Console(width=200, no_color=True)
+    console.print(content)
+
+
+def _cell(value: Any) -> str:
+    from rich.markup import escape
+
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return escape(str(value))
+
+
+def blocks(body: Sequence[Any]) -> None:
+    """A ticket's text, as it stands in the tracker."""
+    for block in body:
+        if block.kind == "heading":
+            say()
+            click.secho(block.text, bold=True)
+        elif block.kind == "paragraph":
+            click.echo(click.wrap_text(block.text, width=100))
+        for item in block.items:
+            where = f" <{item.url}>" if item.url else ""
+            say(f"  - {item.text}{where}{item.note}")
+
+
+def when(millis: int | None) -> str:
+    """``2016-05-03 10:12:00Z``, or a dash."""
+    if millis is None:
+        return "–"
+    return datetime.fromtimestamp(millis / 1000, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+def iso(millis: int | None) -> str | None:
+    """The same for machines."""
+    if millis is None:
+        return None
+    return datetime.fromtimestamp(millis / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def with_iso(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Instants (names ending in ``_at``) as ISO text."""
+    return [{k: iso(v) if k.endswith("_at") and isinstance(v, int) else v for k, v in row.items()} for row in rows]
+
+
+class Progress:
+    """A line per stream that grows while pages come in; quiet where nobody watches."""
+
+    def __init__(self) -> None:
+        self._on = sys.stderr.isatty()
+        self._last = ""
+
+    def __call__(self, source: str, stream: str, rows: int) -> None:
+        if not self._on:
+            return
+        name = f"{source} {stream}"
+        if self._last not in ("", name):
+            click.echo(err=True)
+        self._last = name
+        click.echo(f"\r  reading {name}: {rows:,} rows", err=True, nl=False)
+
+    def end(self) -> None:
+        if self._on and self._last:
+            click.echo(err=True)
+            self._last = ""

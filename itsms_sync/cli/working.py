@@ -1,0 +1,295 @@
+"""Commands that work: run, once, demo, simulate, replay."""
+
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from itsms_sync.cli import as_of_option, config_option, json_option, screen
+from itsms_sync.cli.reading import configuration
+
+if TYPE_CHECKING:
+    from itsms_sync.cycle import CycleReport
+    from itsms_sync.outbox import OutboxReport
+    from itsms_sync.wiring import Configuration, Wired
+
+
+@contextmanager
+def working(config: "Configuration", *, as_of: int | None = None, quiet: bool = False) -> Iterator["Wired"]:
+    """Everything connected, with signals tied to the stop; every known failure ends with its exit code."""
+    from itsms_sync.http import Stopped
+    from itsms_sync.settings import SecretUnavailable
+    from itsms_sync.store.database import DatabaseUnavailable
+    from itsms_sync.wiring import WritingRefused, make_stop, wired
+
+    stop = make_stop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.request())
+    progress = (lambda *_: None) if quiet else screen.Progress()
+    try:
+        with wired(config, stop=stop, progress=progress, as_of=as_of) as parts:
+            yield parts
+    except (DatabaseUnavailable, SecretUnavailable) as error:
+        screen.fail(str(error), screen.UNAVAILABLE)
+    except WritingRefused as error:
+        screen.fail(str(error), screen.USAGE)
+    except Stopped:
+        screen.fail("stopped; the next run goes on from here", screen.INTERRUPTED)
+
+
+@click.command(help="Run one full cycle and report it.")
+@config_option
+@click.option("--dry-run", is_flag=True, help="Read and judge, but write no ticket; print what would be sent.")
+@click.option(
+    "--fail-on",
+    type=click.Choice(["S1", "S2", "S3", "S4"]),
+    default=None,
+    help="Exit 1 if a nonconformity of this severity or a worse one was opened.",
+)
+@as_of_option
+@json_option
+def once(config: Path, dry_run: bool, fail_on: str | None, as_of: int | None, as_json: bool) -> None:
+    with working(configuration(config), as_of=as_of) as parts:
+        report = parts.run_cycle(dry_run=dry_run)
+        outbox = settled(parts, report.outbox)
+        answer = told(report, outbox, parts)
+    if as_json:
+        screen.json(answer)
+    else:
+        show_cycle(report, outbox, parts, dry_run=dry_run)
+    if report.sources and all(source.problem for source in report.sources):
+        raise SystemExit(screen.UNAVAILABLE)
+    if fail_on is not None and any(o.severity <= fail_on for o in report.opened):
+        raise SystemExit(screen.FINDINGS)
+
+
+def settled(parts: "Wired", outbox: "OutboxReport | None") -> "OutboxReport | None":
+    """Waits until writes of unclear outcome can be looked up, so that one run leaves nothing in doubt."""
+    from itsms_sync.wiring import wall_clock
+
+    rules = parts.configuration.settings.tickets
+    while outbox is not None and outbox.unclear and outbox.settles_at is not None and rules is not None:
+        seconds = max(0.0, (outbox.settles_at - wall_clock()) / 1000)
+        screen.note(
+            f"{outbox.unclear} write(s) of unclear outcome: waiting {seconds:.0f} s until the target must show them "
+            "(stopping now is safe; the next run goes on from here)"
+        )
+        with parts.stop.interruptible():
+            time.sleep(seconds + 0.05)
+        assert parts.outbox is not None
+        outbox = parts.outbox.perform(rules.max_writes_per_cycle)
+    return outbox
+
+
+def told(report: "CycleReport", outbox: "OutboxReport | None", parts: "Wired") -> dict[str, Any]:
+    """A cycle for machines: figures only."""
+    answer: dict[str, Any] = {
+        "sources": {
+            s.name: {
+                "rows": s.rows,
+                "new_rows": s.new_rows,
+                "pages": s.pages,
+                "gaps": len(s.gaps),
+                "problem": s.problem,
+            }
+            for s in report.sources
+        },
+        "requests": parts.requests_sent,
+        "cases_judged": report.judgement.cases,
+        "all_judged": report.judgement.everything,
+        "verdicts_changed": report.judgement.verdicts_changed,
+        "deviations_opened": report.judgement.deviations_opened,
+        "deviations_ended": report.judgement.deviations_ended,
+        "periods_decided": report.periods,
+        "opened": [
+            {"key": o.key, "summary": o.summary, "severity": o.severity, "queued": o.queued} for o in report.opened
+        ],
+        "digests": len(report.digests),
+        "writing_off": list(report.off),
+    }
+    if outbox is not None:
+        answer["outbox"] = {
+            "sent": outbox.sent,
+            "adopted": outbox.adopted,
+            "held": outbox.held,
+            "waiting": outbox.waiting,
+            "unclear": outbox.unclear,
+            "parked": outbox.parked,
+            "duplicates": outbox.duplicates,
+            "problems": outbox.problems,
+        }
+    return answer
+
+
+def show_cycle(report: "CycleReport", outbox: "OutboxReport | None", parts: "Wired", *, dry_run: bool) -> None:
+    """A cycle for people: what was done, what drifted, where to look."""
+    for source in report.sources:
+        problem = f"; {source.problem}" if source.problem else ""
+        screen.say(f"read {source.name}: {source.rows:,} rows, {source.new_rows:,} of them new{problem}")
+        for gap in source.gaps:
+            screen.say(f"  gap: {gap.message}")
+    judged = report.judgement
+    what = "all cases" if judged.everything else "cases that changed or fell due"
+    screen.say(
+        f"judged {judged.cases:,} ({what}): {judged.deviations_opened:,} new deviations, {judged.deviations_ended:,} ended"
+    )
+    for value, count in (judged.unmapped or {}).items():
+        screen.say(f"  gap: {value} is not in the mapping ({count:,} saves)")
+    for source_name, figures in report.before_go_live.items():
+        if figures:
+            deviating = sum(f.deviating for f in figures.values())
+            screen.say(f"before go-live of {source_name}: {deviating:,} deviations, judged and opening nothing")
+    for process in report.off:
+        screen.say(f"writing is off for process {process}: name it under tickets.processes to open tickets")
+    _show_opened(report, dry_run=dry_run)
+    if outbox is not None:
+        _show_outbox(outbox, parts)
+
+
+def _show_opened(report: "CycleReport", *, dry_run: bool) -> None:
+    if not report.opened:
+        screen.say("no new nonconformity")
+    for opened in report.opened:
+        state = "waits under the owner's cap" if opened.queued else "would be sent" if dry_run else "opened"
+        screen.say(f"{opened.severity} {opened.key} ({state}): {opened.summary}")
+    if dry_run:
+        for write in (*[o.write for o in report.opened if not o.queued], *report.digests):
+            screen.say()
+            click.secho(f"=== would be sent: {write.summary}", bold=True)
+            screen.blocks(write.body)
+
+
+def _show_outbox(outbox: "OutboxReport", parts: "Wired") -> None:
+    from itsms_sync.store.decided import tickets
+
+    if outbox.held:
+        screen.say(
+            f"{outbox.held} writes are held: more than max_writes_per_cycle. Look at `itsms-sync actions`, then raise the limit"
+        )
+    for problem in outbox.problems:
+        screen.say(f"  {problem}")
+    for duplicate in outbox.duplicates:
+        screen.say(f"  {duplicate} carries a key that another ticket carries too: close one of them by hand")
+    for parked in outbox.parked:
+        screen.say(f"  needs you: {parked}")
+    fresh = {*outbox.sent, *outbox.adopted}
+    with parts.engine.begin() as connection:
+        rows = [(t.label, t.state, t.url) for t in tickets(connection) if t.label in fresh]
+    if rows:
+        screen.table("Tickets opened now", ["ticket", "state", "address"], rows)
+
+
+@click.command(help="Run the daemon.")
+@config_option
+def run(config: Path) -> None:
+    from itsms_sync.daemon import Clockwork, Daemon
+    from itsms_sync.documents import Invalid
+    from itsms_sync.log import configured
+    from itsms_sync.wiring import in_terminal, read_configuration, rebuild
+
+    settings = configuration(config)
+    log = configured(as_json=not in_terminal())
+    with working(settings, quiet=True) as parts:
+        current = {"parts": parts}
+
+        def one_pass() -> dict[str, Any]:
+            report = current["parts"].run_cycle()
+            return told(report, report.outbox, current["parts"])
+
+        def reload() -> None:
+            try:
+                fresh = read_configuration(config)
+            except Invalid as error:
+                raise ValueError(f"the last good documents stay in force: {error.problems[0]}") from error
+            current["parts"] = rebuild(current["parts"], fresh)
+
+        daemon = Daemon(
+            Clockwork(time.monotonic, time.sleep),
+            parts.stop,
+            log,
+            settings.settings.schedule.poll_every.total_seconds(),
+        )
+        daemon.daily("reload documents", settings.settings.schedule.reload_documents_at, reload)
+        log.info("started", config=str(config), database=settings.settings.database)
+        daemon.run(one_pass, reload)
+
+
+@click.command(help="Serve the simulator of one system.")
+@click.argument("system")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, show_default="a free one")
+@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--data", type=click.Path(path_type=Path, exists=True), multiple=True, help="Data to serve; repeatable.")
+@click.option("--option", "options", multiple=True, metavar="KEY=VALUE", help="Option of the simulator; repeatable.")
+def simulate(system: str, port: int, host: str, data: tuple[Path, ...], options: tuple[str, ...]) -> None:
+    from itsms_sync.wiring import UnknownPlugin, simulator
+
+    wrong = [o for o in options if "=" not in o]
+    if wrong:
+        screen.fail(f"--option wants KEY=VALUE, not {wrong[0]!r}", screen.USAGE)
+    try:
+        serve = simulator(system)
+        server = serve(data=data, host=host, port=port, options=dict(o.split("=", 1) for o in options))
+    except UnknownPlugin as error:
+        screen.fail(str(error), screen.USAGE)
+    except (ValueError, OSError) as error:
+        screen.fail(f"the simulator cannot start: {error}", screen.USAGE)
+    screen.say(f"{system} simulator at {server.url} (Ctrl-C stops it)")
+    _until_signal()
+    server.stop()
+
+
+def _until_signal() -> None:
+    """Blocks until SIGTERM or SIGINT."""
+    numbers = {signal.SIGTERM, signal.SIGINT}
+    signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+    signal.sigwait(numbers)
+
+
+@click.command(help="Rebuild all that is right of the raw payloads and compare.")
+@config_option
+@as_of_option
+@json_option
+def replay(config: Path, as_of: int | None, as_json: bool) -> None:
+    from itsms_sync.replay import replay as rebuild_all
+    from itsms_sync.wiring import wall_clock
+
+    with working(configuration(config), as_of=as_of) as parts:
+        report = rebuild_all(
+            parts.engine, parts.sources, parts.judging, parts.now_of_last_judgement(), wall_clock(), screen.Progress()
+        )
+    if as_json:
+        screen.json(
+            {
+                "payloads": report.payloads,
+                "equal": not report.differing,
+                "rows": {
+                    name: {"before": report.before[name][0], "after": report.after[name][0]} for name in report.before
+                },
+                "differing": report.differing,
+            }
+        )
+    else:
+        rows = [
+            (n, b[0], report.after[n][0], "no" if n in report.differing else "yes") for n, b in report.before.items()
+        ]
+        screen.table(
+            f"Rebuilt from {report.payloads:,} raw rows",
+            ["table", "before", "after", "equal"],
+            rows,
+            right=["before", "after"],
+        )
+    if report.differing:
+        raise SystemExit(screen.FINDINGS)
+
+
+@click.command(help="Start simulators with a lively service desk and watch drift become tickets.")
+@click.option("--once", "only_once", is_flag=True, help="One cycle, then stop.")
+@click.option("--seed", type=int, default=7, show_default=True, help="Of the made-up service desk.")
+def demo(only_once: bool, seed: int) -> None:
+    from itsms_sync.cli.demonstration import demonstrate
+
+    demonstrate(only_once=only_once, seed=seed)

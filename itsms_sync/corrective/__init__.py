@@ -1,0 +1,1 @@
+"""From deviations to nonconformities and the tickets that ask for corrective action. Pure: decides, sends nothing."""

@@ -1,0 +1,109 @@
+"""Texts of tickets: templates per language become blocks that every tracker can show.
+
+Values are inserted as plain text; no template value is ever read as markup, because blocks have none and each connector
+escapes what it writes. Templates are Jinja2 in a sandbox: an admin's text can format values and cannot run code.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from jinja2 import StrictUndefined, TemplateError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from pydantic import Field, StringConstraints
+
+from itsms_sync.records import Block, Item
+from itsms_sync.sms.strict import Fault, Place, Strict
+
+_ENVIRONMENT = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False)
+
+
+class TextBlock(Strict):
+    """One block: a heading, a paragraph, or bullets over a named list, each item rendered by ``each``."""
+
+    heading: str | None = None
+    paragraph: str | None = None
+    bullets: str | None = None
+    each: str = "{{ text }}"
+
+
+class TicketText(Strict):
+    summary: str
+    body: Annotated[tuple[TextBlock, ...], Field(min_length=1)]
+    steps: tuple[str, ...] = ()
+
+
+class Texts(Strict):
+    """All texts of one language."""
+
+    language: Annotated[str, StringConstraints(pattern=r"^[a-z]{2}$")]
+    ticket: TicketText
+    digest: TicketText
+
+    def problems(self) -> list[Fault]:
+        """Templates that do not parse."""
+        found: list[Fault] = []
+        for name in ("ticket", "digest"):
+            text: TicketText = getattr(self, name)
+            places: list[tuple[Place, str | None]] = [((name, "summary"), text.summary)]
+            for index, block in enumerate(text.body):
+                places += [
+                    ((name, "body", index, part), getattr(block, part)) for part in ("heading", "paragraph", "each")
+                ]
+            for place, template in places:
+                try:
+                    _ENVIRONMENT.from_string(template or "")
+                except TemplateError as error:
+                    found.append(Fault(place, f"the template does not parse: {error}"))
+        return found
+
+
+def render(text: TicketText, values: Mapping[str, Any]) -> tuple[str, tuple[Block, ...]]:
+    """``(summary, body)``. Lists named by ``bullets`` hold mappings with the values of one item; ``url`` and ``label``
+    of an item become a link before its text. A paragraph or list that comes out empty is left out."""
+    values = {**values, "steps": [{"text": step} for step in text.steps]}
+    blocks = [block for template in text.body for block in _block(template, values)]
+    return _line(text.summary, values), tuple(_without_empty_sections(blocks))
+
+
+def _block(template: TextBlock, values: Mapping[str, Any]) -> list[Block]:
+    blocks = []
+    if template.heading is not None:
+        blocks.append(Block("heading", _line(template.heading, values)))
+    if template.paragraph is not None:
+        blocks.append(Block("paragraph", _line(template.paragraph, values)))
+    if template.bullets is not None:
+        items = tuple(_item(template.each, values, entry) for entry in values.get(template.bullets, ()))
+        blocks.append(Block("bullets", items=items))
+    return [block for block in blocks if block.text or block.items]
+
+
+def _item(template: str, values: Mapping[str, Any], entry: Mapping[str, Any]) -> Item:
+    text = _line(template, {**values, **entry})
+    if "label" in entry:
+        return Item(str(entry["label"]), entry.get("url"), f" – {text}" if text else "")
+    return Item(text)
+
+
+def _line(template: str, values: Mapping[str, Any]) -> str:
+    return " ".join(_ENVIRONMENT.from_string(template).render(values).split())
+
+
+def _without_empty_sections(blocks: Sequence[Block]) -> list[Block]:
+    """Drops a heading that nothing follows."""
+    followers = [*blocks[1:], Block("heading")]
+    return [b for b, after in zip(blocks, followers, strict=True) if b.kind != "heading" or after.kind != "heading"]
+
+
+def percent(share: float) -> str:
+    """``0.0269`` -> ``2.7 %``."""
+    return f"{share * 100:.1f} %"
+
+
+def instant(millis: int) -> str:
+    """``2016-05-03 10:12 UTC``."""
+    return datetime.fromtimestamp(millis / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def day(millis: int) -> str:
+    return datetime.fromtimestamp(millis / 1000, UTC).strftime("%Y-%m-%d")

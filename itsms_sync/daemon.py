@@ -1,0 +1,100 @@
+"""When: the interval between passes, calendar jobs, signals, reload. What a pass does is ``cycle``'s.
+
+Intervals run on the monotonic clock, so a wall clock that is set back or forth moves none of them. Calendar jobs run by
+``schedule``, each wrapped: one that raises neither stops the others nor the daemon.
+"""
+
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+from itsms_sync.http import Stop, Stopped
+
+Pass = Callable[[], dict[str, Any]]
+"""Runs one pass and returns the fields of its canonical log line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Clockwork:
+    """The daemon's own time: seconds on the monotonic clock, and a sleep."""
+
+    monotonic: Callable[[], float]
+    sleep: Callable[[float], None]
+
+
+class Daemon:
+    """Passes at an interval, jobs by the calendar, until it is told to stop."""
+
+    def __init__(self, clockwork: Clockwork, stop: Stop, log: Any, interval: float) -> None:
+        self._clockwork = clockwork
+        self._stop = stop
+        self._log = log
+        self._interval = interval
+        self._reload_wanted = False
+        self._jobs: list[tuple[str, str, Callable[[], None]]] = []
+
+    def daily(self, name: str, at: str, job: Callable[[], None]) -> None:
+        """Runs ``job`` every day at ``at`` (``HH:MM`` UTC)."""
+        self._jobs.append((name, at, job))
+
+    def run(self, one_pass: Pass, reload: Callable[[], None]) -> None:
+        """Returns when told to stop. ``reload`` is called on SIGHUP, between passes; it keeps what it has if it fails."""
+        calendar = self._calendar()
+        self._listen()
+        while not self._stop.requested:
+            due = self._clockwork.monotonic() + self._interval
+            try:
+                self._one_pass(one_pass)
+                while not self._stop.requested and self._clockwork.monotonic() < due:
+                    if self._reload_wanted:
+                        self._reload_wanted = False
+                        self._wrapped("reload", reload)()
+                    calendar.run_pending()
+                    with self._stop.interruptible():
+                        self._clockwork.sleep(min(1.0, max(0.0, due - self._clockwork.monotonic())))
+            except Stopped:
+                break
+        self._log.info("stopped")
+
+    def _one_pass(self, one_pass: Pass) -> None:
+        started = self._clockwork.monotonic()
+        try:
+            fields = one_pass()
+        except Exception as error:  # noqa: BLE001 - a daemon outlives any one pass; the error is said and the next pass tries again
+            self._log.error("cycle", outcome="failed", error=f"{type(error).__name__}: {error}", exc_info=True)
+            return
+        seconds = round(self._clockwork.monotonic() - started, 3)
+        self._log.info("cycle", outcome="done", seconds=seconds, **fields)
+
+    def _calendar(self) -> Any:
+        import schedule
+
+        calendar = schedule.Scheduler()
+        for name, at, job in self._jobs:
+            calendar.every().day.at(at, "UTC").do(self._wrapped(name, job))
+        return calendar
+
+    def _wrapped(self, name: str, job: Callable[[], None]) -> Callable[[], None]:
+        """An exception that left a job would skip the jobs after it."""
+
+        def guarded() -> None:
+            try:
+                job()
+                self._log.info("job", name=name, outcome="done")
+            except Exception as error:  # noqa: BLE001 - said, and the next job runs
+                self._log.error("job", name=name, outcome="failed", error=f"{type(error).__name__}: {error}")
+
+        return guarded
+
+    def _listen(self) -> None:
+        def ask_to_stop(_: int, __: FrameType | None) -> None:
+            self._stop.request()
+
+        def ask_to_reload(_: int, __: FrameType | None) -> None:
+            self._reload_wanted = True
+
+        signal.signal(signal.SIGTERM, ask_to_stop)
+        signal.signal(signal.SIGINT, ask_to_stop)
+        signal.signal(signal.SIGHUP, ask_to_reload)

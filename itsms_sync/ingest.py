@@ -1,0 +1,143 @@
+"""Reads a source into the store: one page, one transaction, the cursor with it.
+
+Owns windows, gaps and coverage records. A page that is not stored moves no cursor, so whatever ends this process, the next
+poll asks again from the last stored page.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from sqlalchemy import Engine
+
+from itsms_sync.connector import Connector, Plugin, Refused, Unavailable
+from itsms_sync.records import Facts, Gap, Identity, Page, Row, Window
+from itsms_sync.store.ingested import Ingested
+
+DIRECTORY_EVERY = 24 * 3600 * 1000
+"""People and groups change slowly; they are read once a day (ms)."""
+
+Clock = Callable[[], int]
+"""Milliseconds since 1970-01-01T00:00Z."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadSource:
+    """A source as the ingestion needs it."""
+
+    name: str
+    connector: Connector
+    plugin: Plugin
+    ingested: Ingested
+    kinds: Mapping[str, tuple[str, ...]]
+    """Kind of record -> fields that mappings and checks name."""
+    overlap: int
+    page_size: int
+
+
+@dataclass(slots=True)
+class SourceReport:
+    """What one poll of a source brought."""
+
+    name: str
+    identity: Identity | None = None
+    rows: int = 0
+    new_rows: int = 0
+    pages: int = 0
+    gaps: list[Gap] = field(default_factory=list)
+    problem: str | None = None
+    """Why the poll could not be finished, for the operator."""
+
+
+Progress = Callable[[str, str, int], None]
+"""Called after each page: source, stream, rows so far in this poll."""
+
+
+class Ingest:
+    """Polls sources."""
+
+    def __init__(self, engine: Engine, clock: Clock, progress: Progress) -> None:
+        self._engine = engine
+        self._clock = clock
+        self._progress = progress
+
+    def poll(self, source: ReadSource) -> SourceReport:
+        """One poll of every kind. A source that cannot serve ends its own poll only; what it gave is kept."""
+        report = SourceReport(source.name)
+        try:
+            report.identity = source.connector.identify()
+            source.ingested.identified(report.identity, self._clock())
+            self._read_directory(source, report)
+            for kind, fields in source.kinds.items():
+                self._read_kind(source, kind, fields, report)
+        except Unavailable as error:
+            report.problem = f"unavailable: {error}"
+        except Refused as error:
+            report.problem = f"refused: {error}"
+        if report.problem is not None:
+            self._note(source, [Gap("source", report.problem.split(":")[0], report.problem)], report)
+        return report
+
+    def _read_directory(self, source: ReadSource, report: SourceReport) -> None:
+        read_at = source.ingested.stored().directory_at
+        if read_at is not None and 0 <= self._clock() - read_at < DIRECTORY_EVERY:
+            return
+        directory = source.connector.directory()
+        if isinstance(directory, Gap):
+            self._note(source, [directory], report)
+            return
+        source.ingested.store_directory(directory, self._clock())
+        report.gaps.extend(directory.gaps)
+        for kind in source.kinds:
+            configuration = source.connector.configuration(kind)
+            if isinstance(configuration, Gap):
+                self._note(source, [configuration], report)
+            else:
+                source.ingested.store_configuration(kind, configuration, self._clock())
+
+    def _read_kind(self, source: ReadSource, kind: str, fields: tuple[str, ...], report: SourceReport) -> None:
+        window = Window(fields, source.ingested.cursors(), source.overlap, source.page_size)
+        try:
+            pages = source.connector.pull(kind, window)
+        except Refused as error:
+            pages = Gap(kind, "refused", str(error))
+        if isinstance(pages, Gap):
+            self._note(source, [pages], report)
+            return
+        try:
+            self._store_pages(source, kind, pages, report)
+        except Refused as error:
+            self._note(source, [Gap(kind, "refused", str(error))], report)
+
+    def _store_pages(self, source: ReadSource, kind: str, pages: Iterator[Page], report: SourceReport) -> None:
+        polls: dict[str, int] = {}
+        rows: dict[str, int] = {}
+        for page in pages:
+            at = self._clock()
+            with self._engine.begin() as connection:
+                if page.stream not in polls:
+                    polls[page.stream] = source.ingested.begin_poll(connection, page, at)
+                new = source.ingested.new_rows(connection, page)
+                facts = self._facts(source, kind, page, len(new), [row for row, _, _ in new])
+                source.ingested.store(connection, polls[page.stream], kind, page, new, facts, at)
+                if page.rows:
+                    source.ingested.close_gaps(connection, page.stream, "refused", at)
+                    source.ingested.close_gaps(connection, "source", "unavailable", at)
+            rows[page.stream] = rows.get(page.stream, 0) + len(page.rows)
+            report.rows += len(page.rows)
+            report.new_rows += len(new)
+            report.pages += 1
+            report.gaps.extend(page.gaps)
+            self._progress(source.name, page.stream, rows[page.stream])
+
+    @staticmethod
+    def _facts(source: ReadSource, kind: str, page: Page, new: int, rows: list[Row]) -> Facts:
+        """The facts in the new rows; most pages are new as a whole, and the connector has translated those already."""
+        if new == len(page.rows):
+            return Facts(page.records, page.events)
+        return source.plugin.translate(kind, rows)
+
+    def _note(self, source: ReadSource, gaps: list[Gap], report: SourceReport) -> None:
+        report.gaps.extend(gaps)
+        with self._engine.begin() as connection:
+            source.ingested.note_gaps(connection, gaps, self._clock())
+            source.ingested.border.flush(connection)
