@@ -2,8 +2,8 @@
 
 A plug-in is a folder with three parts: ``connector`` (calls), ``translate`` (pure: raw rows to facts) and ``simulator``
 (stands for the vendor's product and imports nothing of ours). It is found by its entry point in the group
-``itsms_sync.connectors``, whose value is a :class:`Plugin`. Copy a neighbour to add one; ``itsms_sync.testing`` holds the
-suite that it must pass.
+``itsms_sync.connectors``, whose value is a :class:`Plugin`. Copy a neighbour to add one; ``itsms_sync.testing`` holds
+the suite that it must pass.
 
 Connectors raise only :class:`Unavailable` and :class:`Refused`; what a system cannot serve is returned as a
 :class:`~itsms_sync.records.Gap` with its reason, never raised and never left out.
@@ -39,8 +39,8 @@ class SourceError(Exception):
 class Unavailable(SourceError):
     """The source cannot serve now; the same call may succeed later.
 
-    ``retry_after`` is a minimum wait in seconds if the source named one. ``sent`` tells whether a write may have reached
-    the source: then its outcome is unclear, and its key must be looked up before anything is sent again.
+    ``retry_after`` is a minimum wait in seconds if the source named one. ``sent`` tells whether a write may have
+    reached the source: then its outcome is unclear, and its key must be looked up before anything is sent again.
     """
 
     def __init__(self, message: str, *, retry_after: float | None = None, sent: bool = False) -> None:
@@ -73,7 +73,9 @@ class Connector(Protocol):
         ...
 
     def find(self, key: str) -> Sequence[Ticket] | Gap:
-        """All tickets that carry our ``key``, oldest first. An empty answer may be the index's lag, see ``index_lag``."""
+        """All tickets that carry our ``key``, oldest first.
+        An empty answer may be the index's lag, see ``index_lag``.
+        """
         ...
 
     def write(self, write: Write) -> Written | Gap:

@@ -40,7 +40,9 @@ class Daemon:
         self._jobs.append((name, at, job))
 
     def run(self, one_pass: Pass, reload: Callable[[], None]) -> None:
-        """Returns when told to stop. ``reload`` is called on SIGHUP, between passes; it keeps what it has if it fails."""
+        """Returns when told to stop. ``reload`` is called on SIGHUP, between passes; it keeps what it has if it
+        fails.
+        """
         calendar = self._calendar()
         self._listen()
         while not self._stop.requested:

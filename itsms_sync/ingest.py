@@ -1,7 +1,7 @@
 """Reads a source into the store: one page, one transaction, the cursor with it.
 
-Owns windows, gaps and coverage records. A page that is not stored moves no cursor, so whatever ends this process, the next
-poll asks again from the last stored page.
+Owns windows, gaps and coverage records. A page that is not stored moves no cursor, so whatever ends this process, the
+next poll asks again from the last stored page.
 """
 
 from collections.abc import Callable, Iterator, Mapping

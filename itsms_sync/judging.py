@@ -1,7 +1,7 @@
 """From stored facts to stored verdicts: map and check, case by case, only what changed or fell due.
 
-Owns the choice of cases, the batches and the difference between what was said before and what is said now. The judgement
-itself is pure and elsewhere (``sms.cases``, ``conformance``).
+Owns the choice of cases, the batches and the difference between what was said before and what is said now. The
+judgement itself is pure and elsewhere (``sms.cases``, ``conformance``).
 """
 
 import hashlib

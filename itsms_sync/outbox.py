@@ -1,8 +1,8 @@
 """Performs intents: send once, look up when the outcome is unclear, read back.
 
 An intent is committed before it is sent. When an answer is lost, nothing tells whether the target acted, and its search
-may not show yet what it has: the intent is then quarantined until the request's deadline and the index's lag have passed.
-Only a look-up after that may find it absent and let it be sent again; after a limit a person is asked instead.
+may not show yet what it has: the intent is then quarantined until the request's deadline and the index's lag have
+passed. Only a look-up after that may find it absent and let it be sent again; after a limit a person is asked instead.
 """
 
 from collections.abc import Callable, Mapping

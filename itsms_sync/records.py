@@ -63,7 +63,9 @@ class Event(NamedTuple):
     witness: str
     witness_id: str
     order: int | None
-    """The source's own order inside the record (``record_checkpoint``, changelog id, row number); ``None`` if it has none."""
+    """The source's own order inside the record (``record_checkpoint``, changelog id, row number); ``None`` if it has
+    none.
+    """
 
 
 class Gap(NamedTuple):

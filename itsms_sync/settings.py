@@ -1,7 +1,8 @@
-"""What operators configure: sources, credentials by reference, schedules, where tickets go. The YAML file is in ``config/``.
+"""What operators configure: sources, credentials by reference, schedules, where tickets go. The YAML file is in
+``config/``.
 
-Owns the shape and what a value means; reading the file is ``documents``, building from it ``wiring``. A relative path is
-relative to the folder of the configuration file.
+Owns the shape and what a value means; reading the file is ``documents``, building from it ``wiring``. A relative path
+is relative to the folder of the configuration file.
 """
 
 import os

@@ -51,7 +51,8 @@ class WritingRefused(Exception):
     """Writing was asked for where it must not happen."""
 
 
-# --- documents ---------------------------------------------------------------------------------------------------------
+# --- documents
+# ---------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +214,8 @@ def shipped(name: str) -> Path:
     return installed if installed.is_dir() else package.parent / name
 
 
-# --- plug-ins ----------------------------------------------------------------------------------------------------------
+# --- plug-ins
+# ----------------------------------------------------------------------------------------------------------
 
 
 def plugin(system: str) -> "Plugin":
@@ -234,7 +236,8 @@ def simulator(system: str) -> Callable[..., Any]:
     return result
 
 
-# --- the ready daemon --------------------------------------------------------------------------------------------------
+# --- the ready daemon
+# --------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -425,7 +428,7 @@ class _Builder:
         ]
 
     def _live(self) -> list[Any]:
-        from itsms_sync.cycle import LiveSource
+        from itsms_sync.deciding import LiveSource
 
         return [
             LiveSource(
@@ -464,7 +467,7 @@ class _Builder:
         return Outbox(self._engine, {tickets.target: target}, wall_clock, tickets.unclear_limit)
 
     def _rules(self) -> Any:
-        from itsms_sync.cycle import TicketRules
+        from itsms_sync.deciding import TicketRules
 
         tickets = self._settings.tickets
         if tickets is None:

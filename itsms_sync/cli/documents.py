@@ -47,9 +47,7 @@ def check(config: Path, as_json: bool, online: bool) -> None:
 
 
 def _show_check(config: Path, answer: dict[str, Any]) -> None:
-    screen.say(
-        f"{config} and its documents are valid: {len(answer['documents'])} documents, {answer['requirements']} requirements."
-    )
+    screen.say(f"{config} is valid: {len(answer['documents'])} documents with {answer['requirements']} requirements.")
     for requirement, needs in answer["not_judged"].items():
         screen.say(f"  {requirement} is documented but not judged: needs {needs}")
     if "online" in answer:

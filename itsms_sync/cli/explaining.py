@@ -212,11 +212,10 @@ def _show_ticket(explanation: dict[str, Any]) -> None:
         return
     figures = found["figures"]
     low, high = figures["interval"]
-    screen.say(
-        f"nonconformity {found['key']}, generation {found['generation']}, severity {found['severity']}, {found['state']}"
-    )
+    screen.say(f"nonconformity {found['key']}, generation {found['generation']}, {found['severity']}, {found['state']}")
     screen.say(found["summary"])
     screen.say(
         f"{figures['deviating']} of {figures['judged']} judged cases (90 % interval {low:.1%} to {high:.1%}), "
-        f"{figures['unknown']} unknown; evidence frozen {screen.when(found['opened_at'])}, sha256 {found['evidence_hash']}"
+        f"{figures['unknown']} unknown; evidence frozen {screen.when(found['opened_at'])}, "
+        f"sha256 {found['evidence_hash']}"
     )

@@ -98,7 +98,8 @@ def _show_sources(sources: list[dict[str, Any]]) -> None:
             screen.say(f"{source['name']} has not answered yet.")
         else:
             screen.say(
-                f"{source['name']} ({source['system']}): account {source['account']}, last answer {screen.when(source['seen_at'])}, "
+                f"{source['name']} ({source['system']}): account {source['account']}, "
+                f"last answer {screen.when(source['seen_at'])}, "
                 f"{source['records']:,} records, {source['payloads']:,} raw rows"
             )
     screen.say()

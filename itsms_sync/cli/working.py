@@ -135,7 +135,8 @@ def show_cycle(report: "CycleReport", outbox: "OutboxReport | None", parts: "Wir
     judged = report.judgement
     what = "all cases" if judged.everything else "cases that changed or fell due"
     screen.say(
-        f"judged {judged.cases:,} ({what}): {judged.deviations_opened:,} new deviations, {judged.deviations_ended:,} ended"
+        f"judged {judged.cases:,} ({what}): {judged.deviations_opened:,} new deviations, "
+        f"{judged.deviations_ended:,} ended"
     )
     for value, count in (judged.unmapped or {}).items():
         screen.say(f"  gap: {value} is not in the mapping ({count:,} saves)")
@@ -168,7 +169,8 @@ def _show_outbox(outbox: "OutboxReport", parts: "Wired") -> None:
 
     if outbox.held:
         screen.say(
-            f"{outbox.held} writes are held: more than max_writes_per_cycle. Look at `itsms-sync actions`, then raise the limit"
+            f"{outbox.held} writes are held: more than max_writes_per_cycle. Look at `itsms-sync actions`, "
+            "then raise the limit"
         )
     for problem in outbox.problems:
         screen.say(f"  {problem}")

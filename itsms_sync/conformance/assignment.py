@@ -9,7 +9,9 @@ from itsms_sync.procedures.model import NoPingPong
 
 
 def ping_pong(history: History, requirement: NoPingPong) -> pl.DataFrame:
-    """ST3. A, B, A in the sequence of groups with repetitions and blanks dropped; missing saves do not undo a return."""
+    """ST3. A, B, A in the sequence of groups with repetitions and blanks dropped; missing saves do not undo a
+    return.
+    """
     group = pl.col(requirement.attribute)
     runs = history.saves.select("case", "at", group.alias("group")).filter(pl.col("group") != "")
     same_case = pl.col("case") == pl.col("case").shift(1)

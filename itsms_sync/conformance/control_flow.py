@@ -24,7 +24,9 @@ MISSED = pl.col("missed") > 0
 
 
 def gate(history: History, activities: tuple[str, ...]) -> pl.DataFrame:
-    """Per case, the save with which the first of these activities happens: ``gate_row, gate_at, gate_missed_so_far``."""
+    """Per case, the save with which the first of these activities happens: ``gate_row, gate_at,
+    gate_missed_so_far``.
+    """
     happens = pl.any_horizontal(pl.col(f"is_{name}") for name in activities)
     return history.first(happens, "row", "at", "missed_so_far", prefix="gate")
 

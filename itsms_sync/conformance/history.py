@@ -13,7 +13,8 @@ from itsms_sync.sms.conditions import Type, compile
 class History:
     """``saves`` of the log plus ``row`` (place in the whole log), ``previous`` (state before), ``missed_so_far``;
     ``cases`` plus ``lost`` (the case starts in a state in which no case can start), ``last_row``, ``missed`` (all saves
-    without a trace), ``ended`` (ms, when it entered the final state it is in, or null), ``state`` and ``cut_<short cut>``.
+    without a trace), ``ended`` (ms, when it entered the final state it is in, or null), ``state`` and ``cut_<short
+    cut>``.
     """
 
     saves: pl.DataFrame

@@ -1,7 +1,7 @@
 """Cases, procedure versions and ``now`` become verdicts.
 
-Every case gets one verdict for each requirement that a check can judge. A step is judged by the version in force when it
-happened: each version judges everything, and of its verdicts those are kept whose instant lies in its time.
+Every case gets one verdict for each requirement that a check can judge. A step is judged by the version in force when
+it happened: each version judges everything, and of its verdicts those are kept whose instant lies in its time.
 """
 
 from collections.abc import Callable, Sequence

@@ -62,7 +62,9 @@ def late_response(history: History, requirement: RespondedInTime) -> pl.DataFram
 
 
 def late_resolution(history: History, requirement: ResolvedInTime) -> pl.DataFrame:
-    """TI2. Working time until the last resolution: pauses and times in which the case counted as resolved do not count."""
+    """TI2. Working time until the last resolution: pauses and times in which the case counted as resolved do not
+    count.
+    """
     done = pl.col("state").is_in(history.resolved).fill_null(False)
     was_done = pl.col("previous").is_in(history.resolved).fill_null(False)
     stops = history.last(done & ~was_done, "row", "at", prefix="stop")
@@ -110,7 +112,9 @@ def _with_priority(history: History, frame: pl.DataFrame, until_row: pl.Expr) ->
 
 
 def _clock(history: History, frame: pl.DataFrame, requirement: ResolvedInTime, limit: int) -> pl.DataFrame:
-    """Per case: ``worked`` (ms so far), ``breach_at``, ``runs`` (the clock runs now), ``pause_untold``, ``went_back``."""
+    """Per case: ``worked`` (ms so far), ``breach_at``, ``runs`` (the clock runs now), ``pause_untold``,
+    ``went_back``.
+    """
     pause = pl.lit(False) if requirement.pause is None else compile(requirement.pause, history.types).expression
     rows = history.saves.join(frame.select("case", "since_row"), on="case", how="left", maintain_order="left")
     rows = rows.filter(pl.col("row") >= pl.col("since_row"))

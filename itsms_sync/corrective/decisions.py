@@ -1,6 +1,7 @@
 """Decides which requirements ask for corrective action, and in which order owners hear of it.
 
-S1 and S2 count from the first hit. S3 is decided once per closed period: at least five deviating cases and a lower bound
+S1 and S2 count from the first hit. S3 is decided once per closed period: at least five deviating cases and a lower
+bound
 above the tolerance. S4 is never more than a line in the digest. One nonconformity per identity is open at a time; a new
 generation begins only after the former ended.
 """

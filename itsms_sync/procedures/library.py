@@ -1,4 +1,6 @@
-"""All controlled documents that are in force together: processes, mappings, procedures. Pure; reading them is ``wiring``'s."""
+"""All controlled documents that are in force together: processes, mappings, procedures.
+Pure; reading them is ``wiring``'s.
+"""
 
 from collections.abc import Iterator
 from collections.abc import Mapping as MappingOf

@@ -20,7 +20,9 @@ RequirementId = Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Z0-9]*(-[A-Z
 
 
 class Severity(StrEnum):
-    """S1: one case may be a major nonconformity. S2: one case is a nonconformity. S3: above its tolerance. S4: observation."""
+    """S1: one case may be a major nonconformity. S2: one case is a nonconformity. S3: above its tolerance.
+    S4: observation.
+    """
 
     S1 = "S1"
     S2 = "S2"

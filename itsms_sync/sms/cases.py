@@ -3,9 +3,10 @@
 Owns how facts turn into what the kernel reads: order, initial values, gaps in the counter of saves, the cut at ``now``,
 values of the SMS, derived attributes and activities. Judges nothing.
 
-A save is one write to a record, however many fields it changed. The first row of a case is its creation: its time is the
-case's opening and its actor unknown, because sources do not witness it. ``missed`` counts the saves of which no trace is
-left between a row and the one before it. An empty value is ``''``; null means that the value is not known.
+A save is one write to a record, however many fields it changed. The first row of a case is its creation: its time is
+the
+case's opening and its actor unknown, because sources do not witness it. ``missed`` counts the saves of which no trace
+is left between a row and the one before it. An empty value is ``''``; null means that the value is not known.
 """
 
 from collections.abc import Iterable
@@ -16,7 +17,9 @@ import polars as pl
 from itsms_sync.sms.mapping import Attribute, LogColumns, ProcessMapping
 
 UNKNOWN = "\x00"
-"""Marks a value that is not known while rows are filled forward; sources cannot send it, NUL is refused at the border."""
+"""Marks a value that is not known while rows are filled forward; sources cannot send it, NUL is refused at the
+border.
+"""
 
 EVENTS = {
     "case": pl.UInt32,
@@ -37,8 +40,10 @@ IS_LAST = (pl.col("case") != pl.col("case").shift(-1)).fill_null(True)
 class CaseLog:
     """What the kernel judges.
 
-    ``cases``: ``case`` (0..n-1, all that had been opened by ``now``), ``opened`` (ms), ``missed_after`` (saves without a
-    trace after the last row), ``unseen`` (ms, the first instant after ``now`` of a fact that must not be seen yet, or null).
+    ``cases``: ``case`` (0..n-1, all that had been opened by ``now``), ``opened`` (ms), ``missed_after`` (saves
+    without a
+    trace after the last row), ``unseen`` (ms, the first instant after ``now`` of a fact that must not be seen yet, or
+    null).
     ``saves``: sorted by case and the source's order; ``case``, ``at``, ``actor``, ``human``, ``missed``, one column per
     attribute, and per activity ``is_<activity>`` (true, false, or null = unknown).
     ``not_open``: ``case``, ``opened`` of cases that open after ``now``.
@@ -182,7 +187,9 @@ def _log_actor(columns: LogColumns) -> pl.Expr:
 
 
 def _log_missed(columns: LogColumns) -> list[pl.Expr]:
-    """The counter may repeat or step back, the file's order does not: it is raised to increase by at least one a row."""
+    """The counter may repeat or step back, the file's order does not: it is raised to increase by at least one a
+    row.
+    """
     if columns.saves is None:
         return [pl.lit(0, pl.Int64).alias("missed"), pl.lit(0, pl.Int64).alias("_counter")]
     number = pl.int_range(pl.len()).over("case")

@@ -1,7 +1,7 @@
 """Persons become pseudonyms and free text a reference, before anything is stored or hashed.
 
-Both are keyed hashes, so that a record read twice gives the same bytes, and both have one table that leads back: when its
-row is deleted, payloads, chains and counts stay valid and nobody can be found through them any more.
+Both are keyed hashes, so that a record read twice gives the same bytes, and both have one table that leads back: when
+its row is deleted, payloads, chains and counts stay valid and nobody can be found through them any more.
 """
 
 import hashlib
@@ -16,7 +16,9 @@ REMEMBERED = 200_000
 
 
 class StoreBorder:
-    """The ``Border`` of one source. What is new is written by ``flush``, in the transaction of the page that brought it."""
+    """The ``Border`` of one source. What is new is written by ``flush``, in the transaction of the page that brought
+    it.
+    """
 
     def __init__(self, engine: Engine, source_id: int) -> None:
         self._key = pseudonym_key(engine)

@@ -107,7 +107,9 @@ class Judged:
         return [StoredRecord(i, created, at, version, orjson.loads(f)) for i, created, at, version, f in rows]
 
     def events(self, connection: Connection, ids: Sequence[int]) -> Iterator[Sequence[Any]]:
-        """``record_id, position, occurred_at, field, old, new, actor`` of these records, in the order they were learned."""
+        """``record_id, position, occurred_at, field, old, new, actor`` of these records, in the order they were
+        learned.
+        """
         columns = (
             event.c.record_id,
             event.c.position,
@@ -258,7 +260,9 @@ def begin_judgement(connection: Connection, basis: str, documents: Mapping[str, 
 
 
 def forget_derived(connection: Connection, source_id: int) -> None:
-    """Empties what ``replay`` builds anew from the payloads of one source. Ids of records stay: verdicts refer to them."""
+    """Empties what ``replay`` builds anew from the payloads of one source.
+    Ids of records stay: verdicts refer to them.
+    """
     mine = select(record.c.id).where(record.c.source_id == source_id)
     connection.execute(delete(event).where(event.c.record_id.in_(mine)))
     connection.execute(delete(audited_field).where(audited_field.c.source_id == source_id))

@@ -87,7 +87,9 @@ def events(connection: Connection) -> int:
 
 
 def deviations(connection: Connection, process: str | None, requirement: str | None, state: str, limit: int) -> Rows:
-    """The newest deviations: ``process, requirement, check, case, source, kind, native_id, state, reason, occurred_at``."""
+    """The newest deviations: ``process, requirement, check, case, source, kind, native_id, state, reason,
+    occurred_at``.
+    """
     wanted = [deviation.c.state == state]
     if process is not None:
         wanted.append(deviation.c.process == process)

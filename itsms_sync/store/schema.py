@@ -61,7 +61,8 @@ source = Table(
     Column("directory_at", Instant),
 )
 
-# --- facts as they were read -------------------------------------------------------------------------------------------
+# --- facts as they were read
+# -------------------------------------------------------------------------------------------
 
 field_list = Table(
     "field_list",
@@ -183,7 +184,8 @@ gap = Table(
     Index("ix_gap_source_id_closed_at", "source_id", "closed_at"),
 )
 
-# --- what can be recomputed --------------------------------------------------------------------------------------------
+# --- what can be recomputed
+# --------------------------------------------------------------------------------------------
 
 record = Table(
     "record",
@@ -292,7 +294,8 @@ audited_field = Table(
     comment="Fields whose changes the source's history shows; of others only the last value is known.",
 )
 
-# --- what was decided and done -----------------------------------------------------------------------------------------
+# --- what was decided and done
+# -----------------------------------------------------------------------------------------
 
 period = Table(
     "period",
