@@ -96,7 +96,7 @@ class Judging:
 
     def _documents(self, connection: Connection) -> dict[str, object]:
         histories = {
-            f"{source.name}/{process}": sorted(
+            f"{source.name}/{process}": bool(
                 audited(connection, source.ingested.source_id, self._mapping(source, process).kind)
             )
             for source in self._sources
@@ -141,7 +141,8 @@ class _Task:
         source_id = self._source.ingested.source_id
         accounts = self._source.ingested.system_accounts(self._source.system_accounts)
         with engine.begin() as connection:
-            fields = audited(connection, source_id, self._mapping.kind)
+            has_history = bool(audited(connection, source_id, self._mapping.kind))
+        fields = self._mapping.audited_fields() if has_history else frozenset()
         basis = Basis(self._mapping, self._now, fields, accounts)
         after = 0
         while True:

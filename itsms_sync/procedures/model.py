@@ -95,6 +95,8 @@ class Demand(Strict):
     id: RequirementId
     title: str
     """What is required, as a sentence that can stand on a ticket."""
+    drift: str
+    """What it is called when it is not fulfilled, short enough for a ticket's summary."""
     where: str
     """Section and step of the document."""
     clause: str

@@ -84,7 +84,9 @@ def _keyed(events: pl.DataFrame) -> pl.DataFrame:
     """Gives each event its place: the source's own order where all of the record's events have one, else the time."""
     ordered = pl.col("order").is_not_null().all().over("case")
     key = pl.when(ordered).then("order").otherwise("at").alias("key")
-    return events.with_columns(key).sort("case", "key", maintain_order=True)
+    # Saves without content come first in their save: the row that stays is then one that names who saved.
+    named = pl.col("actor").is_not_null().alias("named")
+    return events.with_columns(key, named).sort("case", "key", "named", maintain_order=True).drop("named")
 
 
 def _creations(records: pl.DataFrame, changes: pl.DataFrame, audited: list[str]) -> pl.DataFrame:

@@ -25,6 +25,9 @@ class Attribute(Strict):
     """``person`` becomes a pseudonym and ``free_text`` a reference at the source's border."""
     values: dict[str, str] | None = None
     """Raw value -> value of the SMS. A raw value that is not listed is unknown and counted as a gap."""
+    audited: bool = True
+    """Whether the source keeps the history of this field where it keeps any of the record's kind. If not, its value is
+    known from the record's last update on only."""
     when: str | None = None
     """A condition over the attributes that are fields; makes this attribute true, false or unknown."""
 
@@ -54,6 +57,10 @@ class ProcessMapping(Strict):
     def source_fields(self) -> tuple[str, ...]:
         """The source's fields that are named here, each once, in order: all that is fetched."""
         return tuple(dict.fromkeys(a.field for a in self.attributes.values() if a.field is not None))
+
+    def audited_fields(self) -> frozenset[str]:
+        """Those of them whose history the source keeps."""
+        return frozenset(a.field for a in self.attributes.values() if a.field is not None and a.audited)
 
     def derived(self) -> dict[str, Condition]:
         """The attributes that are conditions."""

@@ -227,7 +227,7 @@ def _ranges(ids: Sequence[int]) -> Iterator[tuple[int, int, Sequence[int] | None
 
 
 def audited(connection: Connection, source_id: int, kind: str) -> frozenset[str]:
-    """Fields whose changes the source's history shows."""
+    """Fields of which the source's history has shown a change."""
     return frozenset(
         connection.execute(
             select(audited_field.c.field).where(audited_field.c.source_id == source_id, audited_field.c.kind == kind)

@@ -291,7 +291,7 @@ audited_field = Table(
     Column("source_id", ForeignKey("source.id"), primary_key=True),
     Column("kind", String(60), primary_key=True),
     Column("field", String(80), primary_key=True),
-    comment="Fields whose changes the source's history shows; of others only the last value is known.",
+    comment="Fields of which the source's history shows a change; a kind without any has no history that we may read.",
 )
 
 # --- what was decided and done
