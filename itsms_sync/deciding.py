@@ -253,9 +253,8 @@ class _ProcessDeciding:
             opening.until,
             None,
         )
-        write = evidence.ticket(
-            opening, self._procedure, self._names(opening.owner), self._examples(rows), self._rules.texts
-        )
+        shown = evidence.Shown(self._examples(rows), self._places(opening))
+        write = evidence.ticket(opening, self._procedure, self._names(opening.owner), shown, self._rules.texts)
         if not self._dry_run:
             cases = [f"{row.source}/{row.kind}/{row.native_id}" for row in rows]
             frozen = evidence.frozen(opening, write, cases, coverage)
@@ -290,8 +289,18 @@ class _ProcessDeciding:
             evidence.Example(
                 row.label, urls[row.source](row.kind, row.native_id, row.label), row.at, named(row.detail, titles)
             )
-            for row in rows[: evidence.SHOWN_EXAMPLES]
+            for row in rows
         ]
+
+    def _places(self, opening: Opening) -> list[evidence.Place]:
+        if self._library.process(self._process).place_by is None:
+            return []
+        titles = decided.titles(self._connection)
+        identity = opening.identity
+        rows = decided.places(
+            self._connection, self._process, identity.requirement, identity.scope, opening.since, opening.until
+        )
+        return [evidence.Place(titles.get(place, place) or "no group", n, x) for place, n, x in rows]
 
     def digests(self, decisions: Decisions) -> list[Write]:
         """One per owner for the newest period that was decided now, if there is anything to say."""

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Engine
 
 from itsms_sync import __version__
 from itsms_sync.conformance.kernel import CHECKS, judge
-from itsms_sync.conformance.verdicts import Status
+from itsms_sync.conformance.verdicts import BY_SHORT_CUT, Status
 from itsms_sync.procedures.library import Library
 from itsms_sync.sms.cases import EVENTS, RECORDS, Basis, CaseLog, from_history
 from itsms_sync.sms.mapping import ProcessMapping
@@ -172,21 +172,30 @@ class _Task:
         return JudgementReport(len(ids), len(changes.new), len(changes.opened), len(changes.ended), unmapped=unmapped)
 
     def _states(self, log: CaseLog, ids: Sequence[int]) -> list[CaseState]:
-        scope_by = self._library.process(self._process).scope_by
-        scope = pl.col(scope_by).last() if scope_by in log.saves.columns else pl.lit("all")
+        process = self._library.process(self._process)
+        scope = _last(process.scope_by, log, otherwise="all")
+        place = _last(process.place_by, log, otherwise="")
         final = list(self._library.procedures[self._process][-1].flow.final)
         entered = (pl.col("state") != pl.col("state").shift(1)).fill_null(True)
         frame = log.saves.group_by("case", maintain_order=True).agg(
             pl.col("at").filter(entered).last().alias("entered"),
             pl.col("state").last(),
-            scope.fill_null("").first().alias("scope"),
+            scope.alias("scope"),
+            place.alias("place"),
             pl.col("state").drop_nulls().unique().sort().alias("visited"),
         )
         frame = frame.join(log.cases.select("case", "opened"), on="case", how="left", maintain_order="left")
         return [
-            CaseState(ids[case], opened, entered if state in final else None, state, scope or "", ",".join(visited))
-            for case, entered, state, scope, visited, opened in frame.iter_rows()
+            CaseState(ids[case], opened, entered if state in final else None, state, scope, place, ",".join(visited))
+            for case, entered, state, scope, place, visited, opened in frame.iter_rows()
         ]
+
+
+def _last(attribute: str | None, log: CaseLog, *, otherwise: str) -> pl.Expr:
+    """The attribute as it stands, as text."""
+    if attribute is None or attribute not in log.saves.columns:
+        return pl.lit(otherwise).first()
+    return pl.col(attribute).cast(pl.String).last().fill_null("")
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +236,8 @@ def _with_record_ids(verdicts: pl.DataFrame, ids: Sequence[int]) -> pl.DataFrame
 
 
 def _changes(verdicts: pl.DataFrame, current: Sequence[StoredVerdict]) -> _Changes:
-    """Compares verdicts with those that stand. What was never said is not said to be inapplicable."""
+    """Compares verdicts with those that stand. That a requirement does not apply is said where something else was said
+    before, or where a documented short cut is the reason."""
     stored = pl.DataFrame(
         [
             (v.id, v.record_id, v.requirement, v.status, v.reason, v.detail, v.occurred_at, v.recheck_at)
@@ -247,7 +257,8 @@ def _changes(verdicts: pl.DataFrame, current: Sequence[StoredVerdict]) -> _Chang
     )
     both = verdicts.join(stored, on=["record", "requirement"], how="full", coalesce=True, maintain_order="left_right")
     same = pl.all_horizontal(pl.col(name).eq_missing(pl.col(f"old_{name}")) for name in SAID)
-    never_said = pl.col("id").is_null() & (pl.col("status") == Status.NOT_APPLICABLE.value)
+    inapplicable = (pl.col("status") == Status.NOT_APPLICABLE.value) & ~pl.col("reason").str.starts_with(BY_SHORT_CUT)
+    never_said = pl.col("id").is_null() & inapplicable
     changed = both.filter(~same & ~never_said.fill_null(False))
     new = [
         NewVerdict(*row)

@@ -5,6 +5,7 @@ import polars as pl
 from itsms_sync.conformance.history import History
 from itsms_sync.conformance.verdicts import (
     ALWAYS,
+    BY_SHORT_CUT,
     CUT,
     GAP,
     LOST,
@@ -48,7 +49,7 @@ def skipped_step(history: History, requirement: StepDone) -> pl.DataFrame:
         [
             Rule(by_gate.is_null(), Status.NOT_APPLICABLE, NOT_REACHED),
             Rule(pl.col("done_row") <= by_gate, Status.CONFORMING, at=pl.col("gate_at")),
-            *(Rule(pl.col(f"cut_{c.id}"), Status.NOT_APPLICABLE, f"short cut: {c.title}") for c in cuts),
+            *(Rule(pl.col(f"cut_{c.id}"), Status.NOT_APPLICABLE, BY_SHORT_CUT + c.title) for c in cuts),
             *(Rule(pl.col(f"cut_{c.id}").is_null(), Status.UNKNOWN, CUT, pl.col("gate_at")) for c in cuts),
             Rule(pl.col("untold_row") <= by_gate, Status.UNKNOWN, NOT_DELIVERED, pl.col("gate_at")),
             Rule(COMPLETE_LOSS, Status.UNKNOWN, LOST, pl.col("gate_at")),

@@ -24,6 +24,7 @@ CLOCK = "clock went back"
 CUT = "short cut cannot be decided"
 NO_PROCEDURE = "no procedure in force"
 
+BY_SHORT_CUT = "short cut: "
 NOT_REACHED = "gate not reached"
 STILL_OPEN = "case still open"
 RUNNING = "within the limit"

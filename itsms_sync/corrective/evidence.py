@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -13,6 +14,8 @@ from itsms_sync.procedures.model import Demand, Procedure
 from itsms_sync.records import Action, Write
 
 SHOWN_EXAMPLES = 10
+SHOWN_KINDS = 5
+SHOWN_PLACES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +26,36 @@ class Example:
     url: str
     at: int
     detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Cases of one part of the organization."""
+
+    title: str
+    judged: int
+    deviating: int
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """The cases behind a ticket: all of them, latest first, and where they were worked on."""
+
+    examples: Sequence[Example]
+    places: Sequence[Place]
+
+    def chosen(self) -> list[Example]:
+        """The latest of each kind in turn, so that a frequent kind does not hide the others."""
+        kinds: dict[str, list[Example]] = {}
+        for example in self.examples:
+            kinds.setdefault(example.detail, []).append(example)
+        in_turn = [group[turn] for turn in range(SHOWN_EXAMPLES) for group in kinds.values() if turn < len(group)]
+        return in_turn[:SHOWN_EXAMPLES]
+
+    def kinds(self) -> list[tuple[str, int]]:
+        """What happened, most frequent first; nothing if nearly each case tells something of its own."""
+        counts = Counter(example.detail for example in self.examples).most_common()
+        return counts[:SHOWN_KINDS] if 2 * len(counts) <= len(self.examples) or len(counts) == 1 else []
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +70,11 @@ class Frozen:
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-def ticket(
-    opening: Opening, procedure: Procedure, names: Mapping[str, str], examples: Sequence[Example], texts: Texts
-) -> Write:
+def ticket(opening: Opening, procedure: Procedure, names: Mapping[str, str], shown: Shown, texts: Texts) -> Write:
     """The create of the corrective-action ticket. ``names``: titles of ``process`` and ``owner``."""
     demand, share = opening.requirement, opening.share
     lower, upper = share.interval()
+    chosen = shown.chosen()
     summary, body = render(
         texts.ticket,
         {
@@ -60,12 +92,15 @@ def ticket(
             "tolerance": percent(demand.tolerance) if opening.until is not None else "",
             "span": _span(opening),
             "periods": [_period(p) for p in opening.periods],
-            "examples": [
-                {"label": e.label, "url": e.url, "at": instant(e.at), "detail": e.detail}
-                for e in examples[:SHOWN_EXAMPLES]
+            "examples": [{"label": e.label, "url": e.url, "at": instant(e.at), "detail": e.detail} for e in chosen],
+            "shown": len(chosen),
+            "more": share.deviating > len(chosen),
+            "kinds": [{"detail": detail, "number": number} for detail, number in shown.kinds()],
+            "places": [
+                {"title": p.title, "x": p.deviating, "n": p.judged, "rate": percent(p.deviating / p.judged)}
+                for p in shown.places[:SHOWN_PLACES]
+                if p.deviating
             ],
-            "shown": min(len(examples), SHOWN_EXAMPLES),
-            "more": share.deviating > min(len(examples), SHOWN_EXAMPLES),
         },
     )
     return Write(

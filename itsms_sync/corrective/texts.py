@@ -16,6 +16,7 @@ from itsms_sync.records import Block, Item
 from itsms_sync.sms.strict import Fault, Place, Strict
 
 _ENVIRONMENT = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False)
+_ENVIRONMENT.filters["count"] = lambda number: f"{number:,}"
 
 
 class TextBlock(Strict):

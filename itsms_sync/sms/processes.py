@@ -33,6 +33,9 @@ class Process(Strict):
     clauses: Annotated[tuple[str, ...], Field(min_length=1)]
     owner: Slug
     documents: tuple[Controlled, ...] = ()
+    place_by: Slug | None = None
+    """Attribute that says where in the organization a case was worked on (e.g. ``group``). Tickets tell it; it
+    separates nothing."""
     scope_by: Slug | None = None
     """Attribute whose value separates nonconformities (e.g. ``service``); without it there is one scope, ``all``."""
 

@@ -141,6 +141,34 @@ def examples(
     return [ExampleRow(s, k, n, label or n, at, detail or "") for s, k, n, label, at, detail in rows]
 
 
+def places(
+    connection: Connection, process: str, requirement: str, scope: str, since: int, until: int | None
+) -> list[tuple[str, int, int]]:
+    """``(place, judged, deviating)`` as ``figures`` counts them, most deviating first."""
+    ended = case_state.c.ended_at
+    span = and_(ended >= since, ended < until) if until is not None else or_(ended.is_(None), ended >= since)
+    deviating = func.sum(case((verdict.c.status == "deviating", 1), else_=0))
+    rows = connection.execute(
+        select(case_state.c.place, func.count(), deviating)
+        .join_from(
+            verdict,
+            case_state,
+            and_(case_state.c.record_id == verdict.c.record_id, case_state.c.process == verdict.c.process),
+        )
+        .where(
+            verdict.c.process == process,
+            verdict.c.superseded_at.is_(None),
+            verdict.c.requirement == requirement,
+            verdict.c.status.in_(("conforming", "deviating")),
+            case_state.c.scope == scope,
+            span,
+        )
+        .group_by(case_state.c.place)
+        .order_by(deviating.desc(), case_state.c.place)
+    )
+    return [(place, int(judged), int(number)) for place, judged, number in rows]
+
+
 def titles(connection: Connection) -> dict[str, str]:
     """Native id -> title of every group, for texts."""
     return dict(connection.execute(select(party.c.native_id, party.c.title)).tuples().all())

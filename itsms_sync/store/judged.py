@@ -19,7 +19,7 @@ from itsms_sync.store.schema import (
     verdict,
 )
 
-BATCH = 20_000
+BATCH = 5_000
 
 
 class StoredRecord(NamedTuple):
@@ -58,6 +58,7 @@ class CaseState(NamedTuple):
     ended_at: int | None
     state: str | None
     scope: str
+    place: str
     visited: str
 
 
@@ -86,8 +87,8 @@ class Judged:
         self._states = Bulk(
             engine,
             case_state,
-            ["record_id", "process", "opened_at", "ended_at", "state", "scope", "visited"],
-            update=["opened_at", "ended_at", "state", "scope", "visited"],
+            ["record_id", "process", "opened_at", "ended_at", "state", "scope", "place", "visited"],
+            update=["opened_at", "ended_at", "state", "scope", "place", "visited"],
         )
 
     def due(

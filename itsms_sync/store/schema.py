@@ -252,6 +252,7 @@ case_state = Table(
     Column("ended_at", Instant),
     Column("state", String(60)),
     Column("scope", Text, nullable=False),
+    Column("place", Text, nullable=False, comment="where it was worked on last"),
     Column("visited", Text, nullable=False, comment="states that the case was in, comma separated, sorted"),
     Index("ix_case_state_process_ended_at", "process", "ended_at"),
     comment="What the last judgement knew of each case.",

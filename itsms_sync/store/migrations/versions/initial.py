@@ -177,7 +177,7 @@ def upgrade() -> None:
         sa.Column("field", sa.String(length=80), nullable=False),
         sa.ForeignKeyConstraint(["source_id"], ["source.id"], name=op.f("fk_audited_field_source_id_source")),
         sa.PrimaryKeyConstraint("source_id", "kind", "field", name=op.f("pk_audited_field")),
-        comment="Fields whose changes the source's history shows; of others only the last value is known.",
+        comment="Fields of which the source's history shows a change; a kind without any has no history that we may read.",
     )
     op.create_table(
         "choice",
@@ -302,6 +302,7 @@ def upgrade() -> None:
         sa.Column("ended_at", sa.BigInteger(), nullable=True),
         sa.Column("state", sa.String(length=60), nullable=True),
         sa.Column("scope", sa.Text(), nullable=False),
+        sa.Column("place", sa.Text(), nullable=False, comment="where it was worked on last"),
         sa.Column("visited", sa.Text(), nullable=False, comment="states that the case was in, comma separated, sorted"),
         sa.ForeignKeyConstraint(["record_id"], ["record.id"], name=op.f("fk_case_state_record_id_record")),
         sa.PrimaryKeyConstraint("record_id", "process", name=op.f("pk_case_state")),

@@ -1,0 +1,663 @@
+"""The suite that every plug-in must pass, for authors of plug-ins to import in their tests.
+
+Owns what holds for all connectors whatever they connect: what they may raise, what a page is, how a write ends. Leaves
+to the plug-in's own tests what is true of its product alone. The program never imports it; it needs pytest.
+
+Copy ``tests/test_contract.py`` to begin: subclass :class:`ConnectorContract` and give it the fixtures that it names.
+The source is reached through a :class:`Wire`, a proxy that spoils answers, so that a simulator needs no faults of its
+own. What a connector answers with a ``Gap`` is skipped with the gap's own words; there is nothing to switch off.
+"""
+
+# ruff: noqa: SIM300 - asserts read expected == actual, as in our tests
+
+import http.client
+import json
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+import pytest
+
+from itsms_sync.connector import Access, Connector, Plugin, Refused, SourceError, Unavailable
+from itsms_sync.http import Http, Limits, Stop, Transport
+from itsms_sync.records import (
+    Action,
+    Block,
+    Configuration,
+    Directory,
+    Gap,
+    Identity,
+    Millis,
+    Page,
+    Row,
+    Ticket,
+    Window,
+    Write,
+    Written,
+)
+
+# --- the wire ---------------------------------------------------------------------------------------------------------
+
+Asked = Sequence[tuple[str, str]]
+"""Method and target of the requests so far, oldest first, the present one last."""
+_LOGIN_PAGE = b"<!DOCTYPE html><html><body><h1>Log in to continue</h1></body></html>"
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """How the wire spoils an answer."""
+
+    name: str
+    do: str = "answer"
+    """``answer`` as given; ``reset`` before the source hears of it; ``drop`` or ``truncate`` after it has acted."""
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b'{"error":{"message":"spoiled"},"errorMessages":["spoiled"]}'
+    kind: str = "application/json"
+
+    def __str__(self) -> str:
+        return self.name
+
+
+FAULTS = (
+    *(Fault(f"status {status}", status=status) for status in (500, 502, 503, 504)),
+    *(
+        Fault(f"429 after {asked!r}", status=429, headers={"Retry-After": asked})
+        for asked in ("7", "0.5", "-1", "soon", "Wed, 21 Oct 2015 07:28:00 GMT", "86400")
+    ),
+    *(Fault(f"status {status}", status=status) for status in (400, 401, 403, 404, 409, 410, 418)),
+    Fault("a page of HTML", body=_LOGIN_PAGE, kind="text/html;charset=UTF-8"),
+    Fault("HTML called JSON", body=_LOGIN_PAGE),
+    Fault("accepted and nothing else", status=202, body=b""),
+    Fault("success without a body", body=b""),
+    Fault("a redirect to a login", status=302, headers={"Location": "https://login.invalid/"}, body=b""),
+    *(Fault(f"JSON of another form: {form.decode()}", body=form) for form in (b"[]", b"{}", b"null", b'"x"', b"[1]")),
+    Fault("a truncated body", do="truncate"),
+    Fault("a reset connection", do="reset"),
+    Fault("a connection closed after the source has acted", do="drop"),
+)
+
+
+class Wire:
+    """A proxy in front of a source. It forwards everything until it is told to misbehave."""
+
+    def __init__(self, upstream: str) -> None:
+        self.asked: list[tuple[str, str]] = []
+        self.answered: list[bytes] = []
+        """Bodies that the source sent."""
+        self._upstream = urlsplit(upstream).netloc
+        self._fault: tuple[Fault, Callable[[Asked], bool]] | None = None
+        wire = self
+
+        class Handler(_Handler):
+            owner = wire
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
+        self._thread.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    def misbehave(self, fault: Fault, when: Callable[[Asked], bool] = lambda asked: True) -> None:
+        """Spoil each request for which ``when`` holds."""
+        self._fault = (fault, when)
+
+    def behave(self) -> None:
+        self._fault = None
+
+    def fault(self) -> Fault | None:
+        """What to do with the present request, the last of ``asked``."""
+        return self._fault[0] if self._fault and self._fault[1](self.asked) else None
+
+    def forward(self, method: str, target: str, headers: Mapping[str, str], body: bytes) -> tuple[int, Any, bytes]:
+        """Status, headers and body of the source's answer."""
+        connection = http.client.HTTPConnection(self._upstream, timeout=10)
+        try:
+            connection.request(method, target, body or None, dict(headers))
+            answer = connection.getresponse()
+            content = answer.read()
+        finally:
+            connection.close()
+        self.answered.append(content)
+        return answer.status, answer.headers, content
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """One connection of the wire; it ends with its first answer, so that no fault meets a reused connection."""
+
+    owner: Wire
+    protocol_version = "HTTP/1.1"
+
+    def _serve(self) -> None:
+        self.close_connection = True
+        body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
+        self.owner.asked.append((self.command, self.path))
+        fault = self.owner.fault()
+        if fault is None or fault.do in ("drop", "truncate"):
+            headers = {name: text for name, text in self.headers.items() if name.lower() != "connection"}
+            status, answered, content = self.owner.forward(self.command, self.path, headers, body)
+            cut = fault is not None and fault.do == "truncate"
+            if fault is None or cut:
+                self._answer(status, answered, content, cut=cut)
+        elif fault.do == "reset":
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        else:
+            self._answer(fault.status, {**fault.headers, "Content-Type": fault.kind}, fault.body, cut=False)
+
+    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _serve
+
+    def _answer(self, status: int, headers: Any, content: bytes, *, cut: bool) -> None:
+        self.send_response_only(status)
+        for name, text in headers.items():
+            if name.lower() not in ("content-length", "transfer-encoding", "connection", "keep-alive"):
+                self.send_header(name, text)
+        if status not in (204, 304):
+            self.send_header("Content-Length", str(len(content) + cut))
+        self.send_header("Connection", "close")
+        self.end_headers()
+        self.wfile.write(content[: len(content) // 2] if cut else content)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Silent."""
+
+
+# --- what an author needs to connect ----------------------------------------------------------------------------------
+
+
+class Pseudonyms:
+    """A border that remembers what it replaced."""
+
+    def __init__(self) -> None:
+        self.persons: set[str] = set()
+        self.texts: set[str] = set()
+
+    def person(self, form: str, identifier: str) -> str:
+        self.persons.add(identifier)
+        return f"p_{hash((form, identifier)) & 0xFFFFFFFFFFFF:012x}"
+
+    def text(self, value: str) -> str:
+        if not value:
+            return ""
+        self.texts.add(value)
+        return f"text:{hash(value) & 0xFFFFFFFFFFFF:012x}"
+
+
+def quick_access(
+    plugin: Plugin,
+    url: str,
+    options: Mapping[str, Any],
+    credential: Mapping[str, str],
+    border: Pseudonyms,
+) -> Access:
+    """What a connector is given, with short deadlines and waits that take no time."""
+    http = Http(
+        limits=Limits(connect_s=2, read_s=4, total_s=5, write_total_s=4, attempts=3, max_retry_after_s=600),
+        transport=Transport(),
+        monotonic=time.monotonic,
+        sleep=lambda seconds: None,
+        stop=Stop(),
+    )
+    return Access("contract", url, plugin.check_options(options), http, border, lambda: credential)
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A plug-in and what the suite has to know of its simulator."""
+
+    plugin: Plugin
+    options: Mapping[str, Any]
+    credential: Mapping[str, str]
+    wrong_credential: Mapping[str, str]
+    """Of the same form, with a secret that the source does not accept."""
+    powerless: Mapping[str, Any]
+    """Options under which the account may not create tickets."""
+    creates: Callable[[str, str], bool]
+    """``(method, target)`` -> whether the request creates a ticket."""
+    kind: str = "incident"
+    window: Window | None = None
+    """Small pages, with rows that tie over their borders; ``None`` for a target that is no source."""
+    unasked: tuple[str, ...] = ()
+    """Words that stand in the source only in fields that the window does not ask for."""
+    persons: tuple[str, ...] = ()
+    """Identifiers of persons that stand in the fields asked for."""
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        given = (*self.credential.items(), *self.wrong_credential.items())
+        return tuple(text for name, text in given if name != "username")
+
+
+# --- the suite --------------------------------------------------------------------------------------------------------
+
+_BODY = (
+    Block("heading", "What was required"),
+    Block("paragraph", "Every incident {code} is *resolved* [in time]. <b>No</b> & never\\late."),
+)
+_EMPTY = Window(("number",), {}, 60_000, 100)
+CALLS: Mapping[str, Callable[[Connector, Case], Any]] = {
+    "identify": lambda connector, case: connector.identify(),
+    "pull": lambda connector, case: _drained(connector.pull(case.kind, case.window or _EMPTY)),
+    "directory": lambda connector, case: connector.directory(),
+    "configuration": lambda connector, case: connector.configuration(case.kind),
+    "find": lambda connector, case: connector.find("SPOILED.all.g1"),
+    "create": lambda connector, case: connector.write(creation("SPOILED.all.g1")),
+    "comment": lambda connector, case: connector.write(Write(Action.COMMENT, "SPOILED.all.g1", "1" * 32, body=_BODY)),
+}
+
+
+def creation(key: str) -> Write:
+    """A ticket that every target can hold."""
+    return Write(
+        Action.CREATE,
+        key,
+        summary="Incidents are resolved late",
+        body=_BODY,
+        properties={"generation": 1},
+        severity="S1",
+    )
+
+
+class ConnectorContract:
+    """Subclass it, name the class ``Test…`` and give it two fixtures.
+
+    ``case`` is a :class:`Case`; ``simulator_url`` starts the simulator with the data that the case speaks of and stops
+    it afterwards. A target whose search lags also overrides ``settle``.
+    """
+
+    # --- fixtures
+
+    @pytest.fixture
+    def case(self) -> Case:
+        raise NotImplementedError("give the class a fixture `case`")
+
+    @pytest.fixture
+    def simulator_url(self) -> Iterator[str]:
+        raise NotImplementedError("give the class a fixture `simulator_url`")
+
+    @pytest.fixture
+    def settle(self) -> Callable[[float], None]:
+        """Lets the seconds pass after which search must show what was written."""
+        return lambda seconds: None
+
+    @pytest.fixture
+    def now(self) -> Millis:
+        return round(time.time() * 1000)  # noqa: TID251 - a test has to know what time it is
+
+    @pytest.fixture
+    def wire(self, simulator_url: str) -> Iterator[Wire]:
+        with Wire(simulator_url) as wire:
+            yield wire
+
+    @pytest.fixture
+    def border(self) -> Pseudonyms:
+        return Pseudonyms()
+
+    @pytest.fixture
+    def connector(self, case: Case, wire: Wire, border: Pseudonyms) -> Connector:
+        return _connected(case, wire, border)
+
+    # --- whatever the source does
+
+    @pytest.mark.parametrize("call", CALLS)
+    @pytest.mark.parametrize("fault", FAULTS, ids=str)
+    def test_only_two_kinds_of_failure(
+        self, case: Case, wire: Wire, connector: Connector, fault: Fault, call: str
+    ) -> None:
+        wire.misbehave(fault)
+        failed = _failure(lambda: CALLS[call](connector, case), case)
+        assert failed is None or str(failed)
+
+    @pytest.mark.parametrize("call", CALLS)
+    @pytest.mark.parametrize("fault", FAULTS, ids=str)
+    def test_a_source_that_fails_later_is_no_answer(
+        self, case: Case, wire: Wire, connector: Connector, fault: Fault, call: str
+    ) -> None:
+        connector.identify()
+        wire.misbehave(fault, when=lambda asked: len(asked) % 2 == 1)
+        failed = _failure(lambda: CALLS[call](connector, case), case)
+        assert failed is None or str(failed)
+
+    @pytest.mark.parametrize("call", CALLS)
+    def test_every_call_answers_or_says_why_not(self, case: Case, connector: Connector, call: str) -> None:
+        answers = {
+            "identify": Identity,
+            "directory": Directory,
+            "configuration": Configuration,
+            "create": Written,
+            "pull": list,
+            "find": Sequence,
+        }
+        if call not in answers:
+            pytest.skip("needs a ticket; see the tests of writes")
+        result = CALLS[call](connector, case)
+        if isinstance(result, Gap):
+            assert _is_told(result)
+        else:
+            assert isinstance(result, answers[call])
+
+    def test_identity_is_complete(self, connector: Connector, now: Millis) -> None:
+        identity = connector.identify()
+        assert identity.product
+        assert identity.instance
+        assert identity.account
+        assert identity.simulated
+        assert identity.server_time is None or 300_000 > abs(identity.server_time - now)
+
+    def test_wrong_credentials_are_refused(self, case: Case, wire: Wire, border: Pseudonyms) -> None:
+        wrong = replace(case, credential=case.wrong_credential)
+        for call in ("identify", "find", "create"):
+            failed = _failure(lambda call=call: CALLS[call](_connected(wrong, wire, border), case), case)  # type: ignore[misc]
+            assert isinstance(failed, Refused), f"{call}: {failed!r}"
+
+    def test_options_are_checked(self, case: Case) -> None:
+        with pytest.raises(ValueError, match="no_such_option"):
+            case.plugin.check_options({**case.options, "no_such_option": 1})
+
+    def test_nothing_translates_to_nothing(self, case: Case) -> None:
+        facts = case.plugin.translate(case.kind, ())
+        assert ((), ()) == (tuple(facts.records), tuple(facts.events))
+
+    def test_a_record_has_an_address(self, case: Case) -> None:
+        address = case.plugin.record_url("https://desk.example/", case.kind, "0a1b", "INC1")
+        assert address.startswith("https://desk.example/")
+        assert "0a1b" in address or "INC1" in address
+
+    # --- reading
+
+    def test_pages_are_complete_and_checked(self, case: Case, connector: Connector) -> None:
+        pages = _pages(case, connector)
+        assert any(page.rows for page in pages)
+        for page in pages:
+            facts = case.plugin.translate(case.kind, page.rows)
+            assert (list(facts.records), list(facts.events)) == (list(page.records), list(page.events))
+            assert all(row.stream == page.stream for row in page.rows)
+            assert isinstance(page.cursor, str)
+            assert page.asked
+        for stream, of_stream in _by_stream(pages).items():
+            closed = [page.closed for page in of_stream]
+            assert [*[False] * (len(closed) - 1), True] == closed, f"only the last page of {stream} ends its window"
+
+    def test_no_row_comes_twice_in_a_window(self, case: Case, connector: Connector) -> None:
+        for stream, of_stream in _by_stream(_pages(case, connector)).items():
+            keys = [row.key for page in of_stream for row in page.rows]
+            assert len(set(keys)) == len(keys), f"{stream} gave a row twice"
+
+    def test_small_pages_lose_nothing(self, case: Case, connector: Connector) -> None:
+        small = _pages(case, connector)
+        assert case.window is not None
+        assert len(small) > len(_by_stream(small)), "the window's pages are too large to test borders between them"
+        large = _pages(case, connector, replace(case.window, page_size=10_000))
+        assert _rows(large) == _rows(small)
+
+    def test_reading_again_gives_the_same(self, case: Case, connector: Connector) -> None:
+        first, second = _pages(case, connector), _pages(case, connector)
+        assert _rows(first) == _rows(second)
+        assert _witnesses(first) == _witnesses(second)
+
+    def test_a_later_window_brings_only_the_overlap(self, case: Case, connector: Connector) -> None:
+        first = _pages(case, connector)
+        assert case.window is not None
+        second = _pages(case, connector, replace(case.window, cursors=_cursors(first)))
+        assert _rows(second).items() <= _rows(first).items()
+        for stream, of_stream in _by_stream(first).items():
+            newest = max((_instant(page) for page in of_stream if page.rows), default=None)
+            again = [fact for page in second if page.stream == stream for fact in _instants(page)]
+            assert newest is None or all(at >= newest - case.window.overlap - 1000 for at in again), stream
+
+    def test_an_interrupted_window_goes_on_where_it_stood(self, case: Case, connector: Connector) -> None:
+        whole = _pages(case, connector)
+        assert case.window is not None
+        for kept in range(len(whole)):
+            before = whole[: kept + 1]
+            after = _pages(case, connector, replace(case.window, cursors=_cursors(before)))
+            assert _rows(whole) == {**_rows(before), **_rows(after)}
+
+    def test_times_are_milliseconds_in_utc(self, case: Case, connector: Connector, now: Millis) -> None:
+        latest = now + 86_400_000
+        for page in _pages(case, connector):
+            instants = [*_instants(page), *(record.created for record in page.records if record.created is not None)]
+            assert all(type(at) is int for at in instants)
+            assert all(946_684_800_000 < at < latest for at in instants), "before the year 2000 or in the future"
+
+    def test_events_name_record_field_and_witness(self, case: Case, connector: Connector) -> None:
+        pages = _pages(case, connector)
+        records = {record.id for page in pages for record in page.records}
+        events = [event for page in pages for event in page.events]
+        assert all(event.witness and event.witness_id and event.record for event in events)
+        assert len({(event.witness, event.witness_id, event.field) for event in events}) == len(events)
+        assert not events or records & {event.record for event in events}
+
+    def test_persons_and_texts_stay_behind_the_border(
+        self, case: Case, connector: Connector, border: Pseudonyms
+    ) -> None:
+        found = [page for page in _pages(case, connector) if page.rows]
+        values = {text for page in found for text in _texts(page)}
+        assert border.persons, "no person was met; let the simulator's data hold some"
+        assert set() == values & (border.persons | border.texts)
+        assert [] == [text for text in values for person in case.persons if person in text]
+        directory = connector.directory()
+        if isinstance(directory, Directory):
+            assert set() == {name for person in directory.people for name in person.names} & border.persons
+
+    def test_only_what_is_asked_for_is_fetched(self, case: Case, connector: Connector, wire: Wire) -> None:
+        pages = _pages(case, connector)
+        for page in pages:
+            assert set() == {name for row in page.rows for name in row.body} - set(page.fields)
+        fetched = b"".join(wire.answered).decode("utf-8", "replace")
+        assert [] == [word for word in case.unasked if word in fetched]
+
+    # --- writing
+
+    def test_an_unknown_key_is_nowhere(self, connector: Connector) -> None:
+        assert [] == _found(connector, "NOBODY.all.g1")
+
+    def test_a_created_ticket_is_read_back_and_found_once(
+        self, connector: Connector, settle: Callable[[float], None]
+    ) -> None:
+        key = "INC-I5-WORK.all.g1"
+        outcome = _performed(connector, creation(key))
+        assert outcome.ticket is not None
+        assert (outcome.id, outcome.label, key) == (outcome.ticket.id, outcome.ticket.label, outcome.ticket.key)
+        assert "Incidents are resolved late" == outcome.ticket.summary
+        assert outcome.url.startswith("http")
+        assert all(isinstance(sentence, str) and sentence for sentence in outcome.dropped)
+        settle(connector.index_lag)
+        assert [outcome.id] == [ticket.id for ticket in _found(connector, key)]
+        assert [] == _found(connector, "INC-I5-WORK.all.g2")
+
+    def test_tickets_with_one_key_are_all_found_oldest_first(
+        self, connector: Connector, settle: Callable[[float], None]
+    ) -> None:
+        ids = [_performed(connector, creation("TWICE.all.g1")).id for _ in range(2)]
+        settle(connector.index_lag)
+        assert sorted(ids) == sorted(ticket.id for ticket in _found(connector, "TWICE.all.g1"))
+        stamps = [ticket.created for ticket in _found(connector, "TWICE.all.g1")]
+        assert stamps == sorted(stamps, key=lambda at: at or 0)
+
+    @pytest.mark.parametrize("fault", [one for one in FAULTS if one.do in ("drop", "truncate")], ids=str)
+    def test_a_lost_answer_is_unclear_and_the_ticket_is_there_once(
+        self, case: Case, wire: Wire, connector: Connector, settle: Callable[[float], None], fault: Fault
+    ) -> None:
+        wire.misbehave(fault, when=lambda asked: case.creates(*asked[-1]))
+        failed = _failure(lambda: connector.write(creation("LOST.all.g1")), case)
+        assert isinstance(failed, Unavailable)
+        assert failed.sent
+        assert 1 == sum(case.creates(*each) for each in wire.asked)
+        wire.behave()
+        settle(connector.index_lag)
+        assert 1 == len(_found(connector, "LOST.all.g1"))
+
+    @pytest.mark.parametrize("fault", FAULTS, ids=str)
+    def test_a_write_is_sent_once_and_its_end_is_told_truly(
+        self, case: Case, wire: Wire, connector: Connector, settle: Callable[[float], None], fault: Fault
+    ) -> None:
+        wire.misbehave(fault, when=lambda asked: case.creates(*asked[-1]))
+        failed = _failure(lambda: connector.write(creation("ONCE.all.g1")), case)
+        assert failed is not None, "an answer that is none was taken for success"
+        assert 1 == sum(case.creates(*each) for each in wire.asked)
+        if fault.status in (400, 403, 404, 429):
+            assert not getattr(failed, "sent", False), "the source has said that it did nothing"
+        elif fault.status not in (401, 409, 410, 418):
+            assert isinstance(failed, Unavailable)
+            assert failed.sent, "the source may have acted"
+        wire.behave()
+        settle(connector.index_lag)
+        assert int(fault.do in ("drop", "truncate")) == len(_found(connector, "ONCE.all.g1"))
+
+    @pytest.mark.parametrize("fault", [one for one in FAULTS if one.status >= 200], ids=str)
+    def test_an_acknowledged_write_survives_a_failed_reading_back(
+        self, case: Case, wire: Wire, connector: Connector, fault: Fault
+    ) -> None:
+        wire.misbehave(fault, when=lambda asked: any(case.creates(*each) for each in asked[:-1]))
+        outcome = _performed(connector, creation("BACK.all.g1"))
+        assert outcome.id
+        assert outcome.ticket is None
+        assert outcome.dropped
+
+    def test_a_wish_to_wait_is_handed_on(self, case: Case, wire: Wire, connector: Connector) -> None:
+        fault = Fault("later", status=429, headers={"Retry-After": "7"})
+        wire.misbehave(fault, when=lambda asked: case.creates(*asked[-1]))
+        failed = _failure(lambda: connector.write(creation("LATER.all.g1")), case)
+        assert isinstance(failed, Unavailable)
+        assert (7.0, False) == (failed.retry_after, failed.sent)
+
+    def test_a_write_without_rights_is_refused(self, case: Case, wire: Wire, border: Pseudonyms) -> None:
+        powerless = _connected(replace(case, options=case.powerless), wire, border)
+        failed = _failure(lambda: powerless.write(creation("RIGHTS.all.g1")), case)
+        assert isinstance(failed, Refused)
+
+    @pytest.mark.parametrize("action", [Action.COMMENT, Action.AMEND, Action.LINK, Action.TRANSITION])
+    def test_later_writes_are_performed_or_not_served(self, connector: Connector, action: Action) -> None:
+        ticket, other = (_performed(connector, creation(f"LATER.{part}.g1")).ticket for part in ("a", "b"))
+        assert ticket is not None
+        assert other is not None
+        body = _BODY if action in (Action.COMMENT, Action.AMEND) else ()
+        write = Write(action, "LATER.a.g1", ticket.id, body=body, link_to=other.id, to_state=ticket.state)
+        outcome = _performed(connector, write)
+        assert (ticket.id, ticket.label) == (outcome.id, outcome.label)
+        assert outcome.ticket is not None
+        assert ticket.key == outcome.ticket.key
+
+    @pytest.mark.parametrize("action", [Action.COMMENT, Action.AMEND])
+    def test_a_ticket_that_does_not_exist_is_refused(self, case: Case, connector: Connector, action: Action) -> None:
+        write = Write(action, "GONE.all.g1", "9" * 8, summary="x", body=_BODY)
+        failed = _failure(lambda: connector.write(write), case)
+        assert isinstance(failed, Refused)
+
+    def test_the_lag_of_search_is_seconds(self, connector: Connector) -> None:
+        assert 0 <= connector.index_lag <= 3600
+
+
+# --- parts ------------------------------------------------------------------------------------------------------------
+
+
+def _connected(case: Case, wire: Wire, border: Pseudonyms) -> Connector:
+    return case.plugin.connect(quick_access(case.plugin, wire.url, case.options, case.credential, border))
+
+
+def _drained(pages: Iterator[Page] | Gap) -> list[Page] | Gap:
+    return pages if isinstance(pages, Gap) else list(pages)
+
+
+def _failure(call: Callable[[], Any], case: Case) -> SourceError | None:
+    """What the call raised; anything but the two kinds fails the test, and so does a printed secret."""
+    try:
+        call()
+    except (Unavailable, Refused) as error:
+        failed: SourceError = error
+    else:
+        return None
+    told = " ".join((str(failed), *(repr(link) for link in _printed_with(failed))))
+    assert [] == [secret for secret in case.secrets if secret in told]
+    return failed
+
+
+def _printed_with(error: BaseException) -> Iterator[BaseException]:
+    """The error and all that a traceback of it shows."""
+    yield error
+    behind = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    if behind is not None:
+        yield from _printed_with(behind)
+
+
+def _is_told(gap: Gap) -> bool:
+    return bool(gap.stream and gap.reason and gap.message)
+
+
+def _pages(case: Case, connector: Connector, window: Window | None = None) -> list[Page]:
+    pulled = _drained(connector.pull(case.kind, window or case.window or _EMPTY))
+    if isinstance(pulled, Gap):
+        assert _is_told(pulled)
+        pytest.skip(f"no source: {pulled.message}")
+    return pulled
+
+
+def _found(connector: Connector, key: str) -> list[Ticket]:
+    tickets = connector.find(key)
+    if isinstance(tickets, Gap):
+        assert _is_told(tickets)
+        pytest.skip(f"no target: {tickets.message}")
+    return list(tickets)
+
+
+def _performed(connector: Connector, write: Write) -> Written:
+    outcome = connector.write(write)
+    if isinstance(outcome, Gap):
+        assert _is_told(outcome)
+        pytest.skip(f"not served: {outcome.message}")
+    return outcome
+
+
+def _by_stream(pages: Sequence[Page]) -> dict[str, list[Page]]:
+    found: dict[str, list[Page]] = {}
+    for page in pages:
+        found.setdefault(page.stream, []).append(page)
+    return found
+
+
+def _rows(pages: Sequence[Page]) -> dict[tuple[str, str], str]:
+    return {(row.stream, row.key): _frozen(row) for page in pages for row in page.rows}
+
+
+def _frozen(row: Row) -> str:
+    return json.dumps(row.body, sort_keys=True, default=str)
+
+
+def _witnesses(pages: Sequence[Page]) -> set[tuple[str, str, str]]:
+    return {(event.witness, event.witness_id, event.field) for page in pages for event in page.events}
+
+
+def _cursors(pages: Sequence[Page]) -> dict[str, str]:
+    return {page.stream: page.cursor for page in pages}
+
+
+def _instants(page: Page) -> list[int]:
+    return [*(record.updated for record in page.records), *(event.at for event in page.events)]
+
+
+def _instant(page: Page) -> int:
+    return max(_instants(page), default=0)
+
+
+def _texts(page: Page) -> Iterator[str]:
+    """Every text in rows and facts."""
+    for record in page.records:
+        yield from filter(None, record.fields.values())
+    for event in page.events:
+        yield from filter(None, (event.old, event.new, event.actor))
+    for row in page.rows:
+        yield from (value for value in row.body.values() if isinstance(value, str))
