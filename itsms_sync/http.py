@@ -13,6 +13,7 @@ line, headers or body, at whatever pace the other side sends.
 
 import calendar
 import http.client
+import json
 import random
 import re
 import socket
@@ -62,7 +63,7 @@ class Limits:
     """Bounds of one request and of its repetitions, in seconds and bytes."""
 
     connect_s: float = 10.0
-    """One address of the host; TLS included."""
+    """One address of the host, and each step of the TLS handshake."""
     read_s: float = 75.0
     """Between two bytes. ServiceNow cancels its own work after 60 s, and we want to hear that."""
     total_s: float = 90.0
@@ -588,7 +589,9 @@ _SENTENCES: tuple[tuple[type[BaseException], str], ...] = (
     (urllib3.exceptions.InvalidHeader, "what it sent is not HTTP"),
     (zlib.error, "its answer cannot be decompressed"),
     (urllib3.exceptions.DecodeError, "its answer cannot be decompressed"),
-    (ValueError, "its answer is not JSON"),
+    (json.JSONDecodeError, "its answer is not JSON"),
+    (UnicodeDecodeError, "its answer is not JSON"),
+    (requests.JSONDecodeError, "its answer is not JSON"),
 )
 
 

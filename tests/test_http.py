@@ -3,6 +3,7 @@
 import gzip
 import itertools
 import random
+import shutil
 import signal
 import socket
 import ssl
@@ -30,7 +31,7 @@ from itsms_sync.connector import Refused, Unavailable
 from itsms_sync.http import Http, Limits, Stop, Stopped, Transport, answer, failure, http_date_millis, retry_after
 
 SECRET = "hunter2-token"
-DESCRIPTORS = Path("/proc/self/fd")
+DESCRIPTORS = Path("/dev/fd")
 JSON = b'{"result":[{"sys_id":"1"}]}'
 OK = (
     b"HTTP/1.1 200 OK\r\nContent-Type: application/json;charset=UTF-8\r\nContent-Length: "
@@ -206,7 +207,11 @@ def free_port() -> int:
 
 
 def threads_of_ours() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith("http-")]
+    """Those that do not end by themselves within a second; a thread that has just answered needs a moment to end."""
+    ours = [thread for thread in threading.enumerate() if thread.name.startswith("http-")]
+    for thread in ours:
+        thread.join(1)
+    return [thread.name for thread in ours if thread.is_alive()]
 
 
 # --- a good answer
@@ -240,6 +245,14 @@ def test_configured_proxy_is_used_for_plain_addresses() -> None:
     with serving(sends(OK)) as proxy, http_of(transport=Transport(proxy=proxy.url)).session() as session:
         assert 200 == session.get("http://desk.invalid/api").status_code
     assert proxy.requests[0].startswith(b"GET http://desk.invalid/api HTTP/1.1")
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_deadline_holds_on_the_way_through_a_proxy(scheme: str) -> None:
+    with serving(drips(b"HTTP/1.1 2")) as proxy:
+        http = http_of(transport=Transport(proxy=proxy.url), total_s=0.4)
+        with http.session() as session, pytest.raises(Unavailable, match=r"^desk\.invalid: no complete answer within"):
+            session.get(f"{scheme}://desk.invalid/api")
 
 
 def test_tunnel_that_the_proxy_denies_has_sent_nothing_of_a_write() -> None:
@@ -300,15 +313,15 @@ FAULTS = {
     "closed": (breaks_off(), "closed the connection before it had answered"),
     "not HTTP": (breaks_off(b"220 mail.example ESMTP\r\n"), "not HTTP"),
     "two lengths": (sends(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab"), "not HTTP"),
-    "silence": (hangs, "no complete answer within 0.6 s"),
-    "drip of headers": (drips(b"HTTP/1.1 200 OK\r\nX: "), "no complete answer within 0.6 s"),
-    "drip of the status line": (drips(b"HT"), "no complete answer within 0.6 s"),
-    "drip of body": (drips(message("200 OK", JSON_TYPE, length=9000)), "no complete answer within 0.6 s"),
+    "silence": (hangs, "no complete answer within 0.3 s"),
+    "drip of headers": (drips(b"HTTP/1.1 200 OK\r\nX: "), "no complete answer within 0.3 s"),
+    "drip of the status line": (drips(b"HT"), "no complete answer within 0.3 s"),
+    "drip of body": (drips(message("200 OK", JSON_TYPE, length=9000)), "no complete answer within 0.3 s"),
     "drip of a body without length": (
         drips(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n"),
-        "no complete answer within 0.6 s",
+        "no complete answer within 0.3 s",
     ),
-    "drip of a chunk": (drips(CHUNKED + b"ffff\r\n"), "no complete answer within 0.6 s"),
+    "drip of a chunk": (drips(CHUNKED + b"ffff\r\n"), "no complete answer within 0.3 s"),
     "HTML": (sends(message("200 OK", "Content-Type: text/html", body=HTML)), "text/html, not JSON: '<html> <title>Ins"),
     "no type": (sends(message("200 OK", body=JSON)), "no content type, not JSON"),
     "202": (sends(message("202 Accepted", JSON_TYPE)), "status 202 with nothing done yet"),
@@ -331,14 +344,14 @@ def test_fault_is_unavailable_at_once_and_names_what_came(fault: str) -> None:
     behaviour, sentence = FAULTS[fault]
     began = time.monotonic()
     with serving(behaviour) as wire:
-        http = http_of(total_s=0.6, body_bytes=100_000)
+        http = http_of(total_s=0.3, body_bytes=100_000)
         with http.session() as session, pytest.raises(Unavailable) as caught:
             answer(session.get(f"{wire.url}/api?sysparm_query=a&t={SECRET}", auth=("bot", SECRET)))
     assert sentence in str(caught.value)
     assert f"127.0.0.1:{wire.port}" in str(caught.value)
     assert not caught.value.sent
     assert 1 == len(wire.requests)
-    assert time.monotonic() - began < 1.5
+    assert (0.25 if "no complete" in sentence else 0.0) < time.monotonic() - began < 1.5
     assert [] == threads_of_ours()
     assert_no_secret(caught.value)
 
@@ -425,6 +438,8 @@ def test_full_backlog_does_not_outlast_the_deadline_while_connecting() -> None:
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Certificate and key of 127.0.0.1 in one file, signed by itself."""
+    if shutil.which("openssl") is None:
+        pytest.skip("no openssl command to make a certificate with")
     path = tmp_path_factory.mktemp("tls") / "both.pem"
     make = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=test"
     command = [*make.split(), "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(path), "-out", f"{path}.crt"]
@@ -684,6 +699,20 @@ def test_write_waits_for_the_pause_before_it_is_sent() -> None:
     assert [40.0] == clock.slept
 
 
+def test_sleep_that_ends_a_little_early_does_not_hold_the_write_up() -> None:
+    clock = Clock()
+    http = Http(
+        limits=Limits(),
+        transport=Transport(),
+        monotonic=clock,
+        sleep=lambda seconds: clock.sleep(seconds - 0.01),
+        stop=Stop(clock),
+    )
+    http.note({"Retry-After": "40"}, 429)
+    with serving(sends(OK)) as wire, http.session() as session:
+        assert 200 == http.writing(lambda: session.post(wire.url)).status_code
+
+
 def test_inside_a_write_nobody_waits() -> None:
     clock = Clock()
     http = timed_http(clock)
@@ -746,11 +775,18 @@ def test_order_outside_of_interruptible_code_only_sets_the_flag() -> None:
 
 
 def test_order_raises_in_interruptible_code_and_only_once() -> None:
-    stop = Stop()
+    stop, cleaned = Stop(), []
+
+    def is_interrupted() -> None:
+        try:
+            stop.request()
+        finally:
+            stop.request()
+            cleaned.append(True)
+
     with pytest.raises(Stopped), stop.interruptible():
-        stop.request()
-    stop.request()
-    assert stop.requested
+        is_interrupted()
+    assert [True] == cleaned
 
 
 def test_shield_wins_over_interruptible_on_both_sides() -> None:
@@ -1098,10 +1134,13 @@ def test_hanging_resolver_is_left_behind_at_the_deadline() -> None:
     from itsms_sync.http import _Watch
 
     let_go = threading.Event()
-    with pytest.raises(socket.gaierror, match="no answer in time"), _Watch(0.2, Stop()) as watch:
-        watch.resolve(lambda: [let_go.wait(20)])
+    with _Watch(0.2, Stop()) as watch:
+        for _ in "in time", "too late":
+            with pytest.raises(socket.gaierror, match="no answer in time"):
+                watch.resolve(lambda: [let_go.wait(20)])
     assert watch.cut
     let_go.set()
+    assert [] == threads_of_ours()
 
 
 def test_many_requests_leave_no_thread_and_no_descriptor_behind() -> None:
