@@ -33,6 +33,16 @@ NETWORK_FILE_SYSTEMS = {
 }
 
 
+PRAGMAS = (
+    "journal_mode=WAL",
+    "synchronous=FULL",
+    "foreign_keys=ON",
+    "busy_timeout=5000",
+    "cache_size=-65536",  # 64 MiB: the indexes of a backfill do not fit into the 2 MiB of the default
+    "wal_autocheckpoint=8000",  # 32 MiB of log before it is copied back, not 4 MiB: a backfill copies less often
+)
+
+
 class DatabaseUnavailable(Exception):
     """The database cannot be used now; the message says why and what to do."""
 
@@ -67,7 +77,7 @@ def sqlite_path(url: str) -> Path | None:
 
 def _prepare_sqlite(connection: Any, _: Any) -> None:
     connection.isolation_level = None  # we begin transactions ourselves, also for reading
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=5000"):
+    for pragma in PRAGMAS:
         connection.execute(f"PRAGMA {pragma}")
 
 
@@ -195,6 +205,31 @@ class Bulk:
         else:
             values = [dict(zip(self._columns, row, strict=True)) for row in rows]
         return connection.exec_driver_sql(self._sql, values).rowcount
+
+
+class Lookup:
+    """One question over many values, asked in pieces of a fixed length, so that each is the same statement.
+
+    ``question`` is SQL with ``{given}`` for each of the first parameters and ``{values}`` for the list. SQLAlchemy would
+    build the list anew each time, which costs more than the answer.
+    """
+
+    SIZE = 500
+
+    def __init__(self, engine: Engine, question: str) -> None:
+        mark = "?" if engine.dialect.paramstyle == "qmark" else "%s"
+        self._sql = question.format(given=mark, values=", ".join([mark] * self.SIZE))
+
+    def ask(self, connection: Connection, given: tuple[Any, ...], values: Sequence[Any]) -> Iterator[Any]:
+        """The rows of all pieces."""
+        for part in chunks(values, self.SIZE):
+            padded = (*given, *part, *([part[-1]] * (self.SIZE - len(part))))
+            yield from connection.exec_driver_sql(self._sql, padded)
+
+    def tell(self, connection: Connection, given: tuple[Any, ...], values: Sequence[Any]) -> None:
+        """The same for a statement that gives no rows."""
+        for part in chunks(values, self.SIZE):
+            connection.exec_driver_sql(self._sql, (*given, *part, *([part[-1]] * (self.SIZE - len(part)))))
 
 
 def chunks(values: Sequence[T], size: int = 500) -> Iterator[Sequence[T]]:

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Engine, and_, bindparam, delete, func, insert
 
 from itsms_sync.records import Configuration, Directory, Event, Facts, Gap, Identity, Page, Record, Row
 from itsms_sync.store.border import StoreBorder
-from itsms_sync.store.database import Bulk, chunks, new_id
+from itsms_sync.store.database import Bulk, Lookup, new_id
 from itsms_sync.store.schema import (
     audited_field,
     choice,
@@ -60,6 +60,20 @@ class Ingested:
         )
         self._audited: set[tuple[str, str]] = set()
         self._audited_fields = Bulk(engine, audited_field, ["source_id", "kind", "field"])
+        self._known_rows = Lookup(
+            engine,
+            "SELECT row_key, digest FROM payload "
+            "WHERE source_id = {given} AND stream = {given} AND row_key IN ({values})",
+        )
+        self._record_of = Lookup(
+            engine,
+            "SELECT native_id, id FROM record WHERE source_id = {given} AND kind = {given} AND native_id IN ({values})",
+        )
+        self._touched = Lookup(
+            engine,
+            "UPDATE record SET judge_at = 0, learned_at = {given} "
+            "WHERE (judge_at IS NULL OR judge_at <> 0) AND id IN ({values})",
+        )
         self._stubs = Bulk(engine, record, ["source_id", "kind", "native_id", "learned_at", "judge_at"])
         self._events = Bulk(
             engine,
@@ -135,14 +149,8 @@ class Ingested:
             body = orjson.dumps(row.body)
             digest = hashlib.blake2b(body + fields, digest_size=8).digest()
             packed.append((row, body, int.from_bytes(digest, "big", signed=True)))
-        known: set[tuple[str, int]] = set()
-        for part in chunks([row.key for row in page.rows]):
-            found = connection.execute(
-                select(payload.c.row_key, payload.c.digest).where(
-                    payload.c.source_id == self.source_id, payload.c.stream == page.stream, payload.c.row_key.in_(part)
-                )
-            )
-            known.update((key, digest) for key, digest in found)
+        keys = [row.key for row in page.rows]
+        known = {(k, d) for k, d in self._known_rows.ask(connection, (self.source_id, page.stream), keys)}
         return [item for item in packed if (item[0].key, item[2]) not in known]
 
     def store(
@@ -194,8 +202,7 @@ class Ingested:
         self._events.rows(connection, [_event_row(e, ids[e.record], at) for e in facts.events])
         self._note_audited(connection, kind, {e.field for e in facts.events} - {""})
         self._store_records(connection, facts.records, ids)
-        for part in chunks(list(ids.values())):
-            connection.execute(update(record).where(record.c.id.in_(part)).values(judge_at=NEW_FACTS, learned_at=at))
+        self._touched.tell(connection, (at,), list(ids.values()))
 
     def _note_audited(self, connection: Connection, kind: str, fields: set[str]) -> None:
         fresh = [(self.source_id, kind, field) for field in sorted(fields) if (kind, field) not in self._audited]
@@ -207,15 +214,13 @@ class Ingested:
         self._audited.clear()
 
     def _record_ids(self, connection: Connection, kind: str, native: Sequence[str], at: int) -> dict[str, int]:
-        self._stubs.rows(connection, [(self.source_id, kind, n, at, NEW_FACTS) for n in native])
-        ids: dict[str, int] = {}
-        for part in chunks(native):
-            rows = connection.execute(
-                select(record.c.native_id, record.c.id).where(
-                    record.c.source_id == self.source_id, record.c.kind == kind, record.c.native_id.in_(part)
-                )
-            )
-            ids.update((native_id, id_) for native_id, id_ in rows)
+        """Ids of the records; one that history speaks of before its own row was read gets its place now."""
+        given = (self.source_id, kind)
+        ids: dict[str, int] = dict(self._record_of.ask(connection, given, native))
+        missing = [name for name in native if name not in ids]
+        if missing:
+            self._stubs.rows(connection, [(self.source_id, kind, name, at, NEW_FACTS) for name in missing])
+            ids.update(self._record_of.ask(connection, given, missing))
         return ids
 
     def _store_records(self, connection: Connection, records: Sequence[Record], ids: Mapping[str, int]) -> None:
