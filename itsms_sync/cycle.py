@@ -5,16 +5,18 @@ Each step is committed before the next begins, so a pass that is cut off anywher
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import Engine
 
 from itsms_sync.corrective.figures import Share
 from itsms_sync.deciding import Deciding, LiveSource, Opened, TicketRules
-from itsms_sync.ingest import Ingest, ReadSource, SourceReport
+from itsms_sync.ingest import Clock, Ingest, ReadSource, SourceReport
 from itsms_sync.judging import JudgementReport, Judging
 from itsms_sync.outbox import Outbox, OutboxReport
 from itsms_sync.procedures.library import Library
 from itsms_sync.records import Write
+from itsms_sync.store import decided
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,34 @@ class CycleReport:
     off: tuple[str, ...]
     """Processes with deviations for which writing is off."""
 
+    def figures(self) -> dict[str, Any]:
+        """The pass in figures and names of ours: for the log's canonical line, the database and machines."""
+        judged = self.judgement
+        figures: dict[str, Any] = {
+            "sources": {
+                s.name: {
+                    "rows": s.rows,
+                    "new_rows": s.new_rows,
+                    "pages": s.pages,
+                    "gaps": len(s.gaps),
+                    "problem": s.problem,
+                }
+                for s in self.sources
+            },
+            "cases_judged": judged.cases,
+            "all_judged": judged.everything,
+            "verdicts_changed": judged.verdicts_changed,
+            "deviations_opened": judged.deviations_opened,
+            "deviations_ended": judged.deviations_ended,
+            "periods_decided": self.periods,
+            "opened": [
+                {"key": o.key, "summary": o.summary, "severity": o.severity, "queued": o.queued} for o in self.opened
+            ],
+            "digests": len(self.digests),
+            "writing_off": list(self.off),
+        }
+        return figures if self.outbox is None else {**figures, "outbox": self.outbox.figures()}
+
 
 class Cycle:
     """The steps of one pass, wired together."""
@@ -44,6 +74,7 @@ class Cycle:
         judging: Judging,
         outbox: Outbox | None,
         rules: TicketRules | None,
+        clock: Clock,
     ) -> None:
         self._engine = engine
         self._library = library
@@ -53,10 +84,20 @@ class Cycle:
         self._judging = judging
         self._outbox = outbox
         self._rules = rules
+        self._clock = clock
 
     def run(self, now: int, learned_at: int, *, dry_run: bool, between: Callable[[], None]) -> CycleReport:
         """``now`` (ms) is what is judged as of; ``learned_at`` is stamped on what is said. ``between`` is called
         between units of committed work and may raise to stop."""
+        with self._engine.begin() as connection:
+            cycle_id = decided.begin_cycle(connection, now, self._clock())
+        report = self._steps(now, learned_at, dry_run=dry_run, between=between)
+        if not dry_run:
+            with self._engine.begin() as connection:
+                decided.end_cycle(connection, cycle_id, report.figures(), self._clock())
+        return report
+
+    def _steps(self, now: int, learned_at: int, *, dry_run: bool, between: Callable[[], None]) -> CycleReport:
         reports = []
         for source in self._sources:
             reports.append(self._ingest.poll(source))

@@ -27,7 +27,10 @@ from itsms_sync.store.judged import (
     StoredVerdict,
     audited,
     begin_judgement,
-    last_basis,
+    due,
+    make_all_due,
+    newest_judgement,
+    note_judged,
 )
 
 SAID = ["status", "reason", "detail", "at", "recheck_at"]
@@ -78,23 +81,38 @@ class Judging:
     def run(
         self, now: int, learned_at: int, *, everything: bool = False, between: Callable[[], None] = lambda: None
     ) -> JudgementReport:
-        """Judges as of ``now`` (ms) what has new facts or fell due; all cases if the documents, the checks or the
-        program changed since the last judgement. ``between`` is called after each committed batch."""
+        """Judges as of ``now`` (ms) what has new facts or fell due; all cases if the documents, the checks, the
+        program or the accounts that are no persons changed since the last judgement, or if that one judged as of a
+        later instant. ``between`` is called after each committed batch."""
+        accounts = {s.name: s.ingested.system_accounts(s.system_accounts) for s in self._sources}
         with self._engine.begin() as connection:
-            documents = self._documents(connection)
+            documents = self._documents(connection, accounts)
             basis = hashlib.sha256(orjson.dumps(documents, option=orjson.OPT_SORT_KEYS)).hexdigest()
-            everything = everything or last_basis(connection) != basis
+            newest = newest_judgement(connection)
+            everything = everything or newest is None or newest[0] != basis or newest[1] > now
             judgement_id = begin_judgement(connection, basis, documents, now, learned_at)
+            if everything:
+                make_all_due(connection)
         report = JudgementReport(everything=everything)
         for source in self._sources:
-            for process in self._library.judged_processes(source.system):
-                task = _Task(self, source, process, judgement_id, now, learned_at, everything)
-                for part in task.batches(self._engine):
+            for kind, processes in self._kinds(source).items():
+                parts = [
+                    _Part(self, source, process, accounts[source.name], judgement_id, now, learned_at)
+                    for process in processes
+                ]
+                for part in _batches(self._engine, source.ingested.source_id, kind, parts, now):
                     report = report.plus(part)
                     between()
         return report
 
-    def _documents(self, connection: Connection) -> dict[str, object]:
+    def _kinds(self, source: JudgedSource) -> dict[str, list[str]]:
+        """Kind of record -> processes that judge it."""
+        kinds: dict[str, list[str]] = {}
+        for process in self._library.judged_processes(source.system):
+            kinds.setdefault(self._mapping(source, process).kind, []).append(process)
+        return kinds
+
+    def _documents(self, connection: Connection, accounts: Mapping[str, frozenset[str]]) -> dict[str, object]:
         histories = {
             f"{source.name}/{process}": bool(
                 audited(connection, source.ingested.source_id, self._mapping(source, process).kind)
@@ -107,14 +125,45 @@ class Judging:
             "checks": {check.id: check.version for check in CHECKS.values()},
             "program": __version__,
             "histories": histories,
-            "system_accounts": {source.name: list(source.system_accounts) for source in self._sources},
+            "system_accounts": {name: _digest(names) for name, names in accounts.items()},
         }
 
     def _mapping(self, source: JudgedSource, process: str) -> ProcessMapping:
         return self._library.mappings[source.system].processes[process]
 
 
-class _Task:
+def _digest(names: frozenset[str]) -> str:
+    return hashlib.sha256("\n".join(sorted(names)).encode()).hexdigest()
+
+
+def _batches(
+    engine: Engine, source_id: int, kind: str, parts: "Sequence[_Part]", now: int
+) -> Iterator[JudgementReport]:
+    """Each batch is judged by all processes of its kind before its records count as judged, and is committed before it
+    is told."""
+    after = 0
+    while True:
+        with engine.begin() as connection:
+            records = due(connection, source_id, kind, now, after)
+            if not records:
+                return
+            after = records[-1].id
+            reports, rechecks = zip(*[part.judge(connection, records) for part in parts], strict=True)
+            note_judged(connection, _earliest(rechecks))
+        report = JudgementReport()
+        for one in reports:
+            report = report.plus(one)
+        yield report
+
+
+def _earliest(rechecks: Sequence[Mapping[int, int | None]]) -> list[tuple[int, int | None]]:
+    return [
+        (id_, min((at for at in (part[id_] for part in rechecks) if at is not None), default=None))
+        for id_ in rechecks[0]
+    ]
+
+
+class _Part:
     """One process of one source in one judgement."""
 
     def __init__(
@@ -122,44 +171,30 @@ class _Task:
         judging: Judging,
         source: JudgedSource,
         process: str,
+        accounts: frozenset[str],
         judgement_id: int,
         now: int,
         learned_at: int,
-        everything: bool,
     ) -> None:
         self._library = judging._library
+        self._judged = Judged(judging._engine, process)
         self._mapping = judging._mapping(source, process)
         self._source = source
         self._process = process
         self._judgement_id = judgement_id
         self._now = now
         self._learned_at = learned_at
-        self._everything = everything
+        self._accounts = accounts
 
-    def batches(self, engine: Engine) -> Iterator[JudgementReport]:
-        judged = Judged(engine, self._process)
-        source_id = self._source.ingested.source_id
-        accounts = self._source.ingested.system_accounts(self._source.system_accounts)
-        with engine.begin() as connection:
-            has_history = bool(audited(connection, source_id, self._mapping.kind))
-        fields = self._mapping.audited_fields() if has_history else frozenset()
-        basis = Basis(self._mapping, self._now, fields, accounts)
-        after = 0
-        while True:
-            with engine.begin() as connection:
-                records = judged.due(
-                    connection, source_id, self._mapping.kind, self._now, after, everything=self._everything
-                )
-                if not records:
-                    return
-                after = records[-1].id
-                yield self._batch(connection, judged, records, basis)
-
-    def _batch(
-        self, connection: Connection, judged: Judged, records: Sequence[StoredRecord], basis: Basis
-    ) -> JudgementReport:
+    def judge(
+        self, connection: Connection, records: Sequence[StoredRecord]
+    ) -> tuple[JudgementReport, dict[int, int | None]]:
+        """What changed, and when each record has to be judged next (ms)."""
         ids = [item.id for item in records]
-        log = from_history(_records_frame(records, self._mapping), _events_frame(judged, connection, ids), basis)
+        judged = self._judged
+        log = from_history(
+            _records_frame(records, self._mapping), _events_frame(judged, connection, ids), self._basis(connection)
+        )
         types = self._mapping.types()
         verdicts = judge(log, self._library.procedures[self._process], types, self._now)
         changes = _changes(_with_record_ids(verdicts, ids), judged.current(connection, ids))
@@ -167,9 +202,14 @@ class _Task:
         judged.end_deviations(connection, changes.ended, self._learned_at)
         judged.open_deviations(connection, changes.opened, self._learned_at)
         judged.keep_states(connection, self._states(log, ids))
-        judged.judged(connection, _rechecks(verdicts, log, ids))
         unmapped = {f"{a}={v}": n for a, v, n in log.unmapped.iter_rows()}
-        return JudgementReport(len(ids), len(changes.new), len(changes.opened), len(changes.ended), unmapped=unmapped)
+        report = JudgementReport(len(ids), len(changes.new), len(changes.opened), len(changes.ended), unmapped=unmapped)
+        return report, _rechecks(verdicts, log, ids)
+
+    def _basis(self, connection: Connection) -> Basis:
+        has_history = bool(audited(connection, self._source.ingested.source_id, self._mapping.kind))
+        fields = self._mapping.audited_fields() if has_history else frozenset()
+        return Basis(self._mapping, self._now, fields, self._accounts)
 
     def _states(self, log: CaseLog, ids: Sequence[int]) -> list[CaseState]:
         process = self._library.process(self._process)
@@ -299,9 +339,9 @@ def _ended(was: pl.DataFrame) -> list[tuple[int, str, str, str]]:
     ]
 
 
-def _rechecks(verdicts: pl.DataFrame, log: CaseLog, ids: Sequence[int]) -> list[tuple[int, int | None]]:
+def _rechecks(verdicts: pl.DataFrame, log: CaseLog, ids: Sequence[int]) -> dict[int, int | None]:
     """When each record has to be judged next. A case that is not open yet waits for its opening facts."""
     first = verdicts.group_by("case").agg(pl.col("recheck_at").min())
     instants = dict(first.iter_rows())
     unseen = dict(log.not_open.iter_rows())
-    return [(id_, instants.get(case, unseen.get(case))) for case, id_ in enumerate(ids)]
+    return {id_: instants.get(case, unseen.get(case)) for case, id_ in enumerate(ids)}

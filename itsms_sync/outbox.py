@@ -46,6 +46,19 @@ class OutboxReport:
     duplicates: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
+    def figures(self) -> dict[str, Any]:
+        """For machines."""
+        return {
+            "sent": self.sent,
+            "adopted": self.adopted,
+            "held": self.held,
+            "waiting": self.waiting,
+            "unclear": self.unclear,
+            "parked": self.parked,
+            "duplicates": self.duplicates,
+            "problems": self.problems,
+        }
+
 
 class Outbox:
     """Works the intents off, one by one, each step committed before the next."""

@@ -358,6 +358,7 @@ class _Builder:
             judging,
             outbox,
             self._rules(),
+            wall_clock,
         )
         return Wired(
             configuration=self._configuration,

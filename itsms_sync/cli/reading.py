@@ -47,10 +47,21 @@ def reading(config: "Configuration") -> "Iterator[Connection]":
 @click.command(help="Sources, freshness, gaps and outbox.")
 @config_option
 @json_option
-def status(config: Path, as_json: bool) -> None:
+@click.option(
+    "--health",
+    type=click.IntRange(1),
+    default=None,
+    metavar="MINUTES",
+    help="Only tell whether a cycle was finished within so many minutes (exit 0) or not (exit 3).",
+)
+def status(config: Path, as_json: bool, health: int | None) -> None:
     from itsms_sync.store import reports
 
     with reading(configuration(config)) as connection:
+        last = reports.last_cycle(connection)
+        if health is not None:
+            _tell_health(last, health)
+            return
         sources = reports.sources(connection)
         gaps = reports.gaps(connection)
         outbox = reports.intents_by_state(connection)
@@ -59,9 +70,16 @@ def status(config: Path, as_json: bool) -> None:
         for source in sources:
             source["streams"] = screen.with_iso(source["streams"])
         screen.json(
-            {"sources": screen.with_iso(sources), "gaps": screen.with_iso(gaps), "outbox": outbox, "rows": sizes}
+            {
+                "last_cycle": screen.with_iso([last])[0] if last is not None else None,
+                "sources": screen.with_iso(sources),
+                "gaps": screen.with_iso(gaps),
+                "outbox": outbox,
+                "rows": sizes,
+            }
         )
         return
+    screen.say(f"last finished cycle: {screen.when(last['ended_at']) if last is not None else 'none yet'}\n")
     _show_sources(sources)
     rows = [(g["source"], g["stream"], g["reason"], g["message"], screen.when(g["opened_at"])) for g in gaps]
     if rows:
@@ -72,6 +90,17 @@ def status(config: Path, as_json: bool) -> None:
         screen.say("No open gaps.\n")
     screen.table("Outbox", ["state", "writes"], sorted(outbox.items()), right=["writes"])
     screen.table("Rows in the database", ["table", "rows"], sizes.items(), right=["rows"])
+
+
+def _tell_health(last: dict[str, Any] | None, minutes: int) -> None:
+    from itsms_sync.wiring import wall_clock
+
+    if last is None:
+        screen.fail("no cycle was finished yet", screen.UNAVAILABLE)
+    age = (wall_clock() - last["ended_at"]) / 60_000
+    if age > minutes:
+        screen.fail(f"the last finished cycle is {age:.0f} minutes old", screen.UNAVAILABLE)
+    screen.say(f"healthy: the last cycle was finished {max(age, 0):.1f} minutes ago")
 
 
 def _show_sources(sources: list[dict[str, Any]]) -> None:

@@ -86,43 +86,9 @@ def settled(parts: "Wired", outbox: "OutboxReport | None") -> "OutboxReport | No
 
 
 def told(report: "CycleReport", outbox: "OutboxReport | None", parts: "Wired") -> dict[str, Any]:
-    """A cycle for machines: figures only."""
-    answer: dict[str, Any] = {
-        "sources": {
-            s.name: {
-                "rows": s.rows,
-                "new_rows": s.new_rows,
-                "pages": s.pages,
-                "gaps": len(s.gaps),
-                "problem": s.problem,
-            }
-            for s in report.sources
-        },
-        "requests": parts.requests_sent,
-        "cases_judged": report.judgement.cases,
-        "all_judged": report.judgement.everything,
-        "verdicts_changed": report.judgement.verdicts_changed,
-        "deviations_opened": report.judgement.deviations_opened,
-        "deviations_ended": report.judgement.deviations_ended,
-        "periods_decided": report.periods,
-        "opened": [
-            {"key": o.key, "summary": o.summary, "severity": o.severity, "queued": o.queued} for o in report.opened
-        ],
-        "digests": len(report.digests),
-        "writing_off": list(report.off),
-    }
-    if outbox is not None:
-        answer["outbox"] = {
-            "sent": outbox.sent,
-            "adopted": outbox.adopted,
-            "held": outbox.held,
-            "waiting": outbox.waiting,
-            "unclear": outbox.unclear,
-            "parked": outbox.parked,
-            "duplicates": outbox.duplicates,
-            "problems": outbox.problems,
-        }
-    return answer
+    """A cycle for machines, with what became of its writes in the end."""
+    answer = {**report.figures(), "requests": parts.requests_sent}
+    return answer if outbox is None else {**answer, "outbox": outbox.figures()}
 
 
 def show_cycle(report: "CycleReport", outbox: "OutboxReport | None", parts: "Wired", *, dry_run: bool) -> None:

@@ -9,7 +9,7 @@ import hmac
 
 from sqlalchemy import Connection, Engine
 
-from itsms_sync.store.database import Bulk, pseudonym_key
+from itsms_sync.store.database import Bulk, on_rollback, pseudonym_key
 from itsms_sync.store.schema import free_text, pseudonym
 
 REMEMBERED = 200_000
@@ -49,11 +49,16 @@ class StoreBorder:
         return f"text:{digest}"
 
     def flush(self, connection: Connection) -> None:
-        """Writes what was new since the last flush."""
-        self._pseudonyms.rows(connection, self._new_names)
-        self._texts.rows(connection, list(self._new_texts.items()))
-        self._new_names = []
-        self._new_texts = {}
+        """Writes what was new since the last flush; it is new again if the transaction is rolled back."""
+        names, texts = self._new_names, self._new_texts
+        self._new_names, self._new_texts = [], {}
+        on_rollback(connection, lambda: self._take_back(names, texts))
+        self._pseudonyms.rows(connection, names)
+        self._texts.rows(connection, list(texts.items()))
+
+    def _take_back(self, names: list[tuple[str, int, str, str]], texts: dict[str, str]) -> None:
+        self._new_names = [*names, *self._new_names]
+        self._new_texts = {**texts, **self._new_texts}
 
     def _hash(self, value: str) -> str:
         return hmac.new(self._key, value.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()

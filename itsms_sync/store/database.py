@@ -208,7 +208,7 @@ class Bulk:
 
 
 class Lookup:
-    """One question over many values, asked in pieces of a fixed length, so that each is the same statement.
+    """One question over many values, asked in pieces of a fixed length, each the same statement.
 
     ``question`` is SQL with ``{given}`` for each of the first parameters and ``{values}`` for the list. SQLAlchemy would
     build the list anew each time, which costs more than the answer.

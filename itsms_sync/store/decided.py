@@ -10,6 +10,7 @@ from sqlalchemy import Connection, and_, case, func, insert, literal, or_, selec
 from itsms_sync.store.database import new_id
 from itsms_sync.store.schema import (
     case_state,
+    cycle,
     deviation,
     intent,
     judgement,
@@ -72,6 +73,17 @@ class StoredNonconformity:
     owner: str
     opened_at: int
     evidence_hash: str
+
+
+def begin_cycle(connection: Connection, as_of: int | None, at: int) -> int:
+    """Notes that a pass began; its row without an end is a pass that was cut off."""
+    return new_id(connection.execute(insert(cycle).values(started_at=at, as_of=as_of)))
+
+
+def end_cycle(connection: Connection, cycle_id: int, report: Mapping[str, Any], at: int) -> None:
+    """Notes that the pass was finished: the "last success" that is watched."""
+    values = {"ended_at": at, "report": orjson.dumps(report).decode()}
+    connection.execute(update(cycle).where(cycle.c.id == cycle_id).values(values))
 
 
 def covered_until(connection: Connection, source_ids: Sequence[int]) -> int | None:

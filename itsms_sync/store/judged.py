@@ -7,6 +7,7 @@ import orjson
 from sqlalchemy import Connection, Engine, bindparam, delete, func, insert, select, update
 
 from itsms_sync.store.database import Bulk, chunks, new_id
+from itsms_sync.store.ingested import NEW_FACTS
 from itsms_sync.store.schema import (
     audited_field,
     case_state,
@@ -62,6 +63,36 @@ class CaseState(NamedTuple):
     visited: str
 
 
+def due(connection: Connection, source_id: int, kind: str, now: int, after: int) -> list[StoredRecord]:
+    """The next records (by id) that have new facts or whose time has come."""
+    rows = connection.execute(
+        select(record.c.id, record.c.created_at, record.c.updated_at, record.c.version, record.c.fields)
+        .where(
+            record.c.source_id == source_id,
+            record.c.kind == kind,
+            record.c.id > after,
+            record.c.updated_at.is_not(None),
+            record.c.judge_at <= now,
+        )
+        .order_by(record.c.id)
+        .limit(BATCH)
+    )
+    return [StoredRecord(i, created, at, version, orjson.loads(f)) for i, created, at, version, f in rows]
+
+
+def note_judged(connection: Connection, rechecks: Sequence[tuple[int, int | None]]) -> None:
+    """Notes when each record has to be judged next: ``(record_id, instant or None)``."""
+    connection.execute(
+        update(record).where(record.c.id == bindparam("_id")).values(judge_at=bindparam("_at")),
+        [{"_id": id_, "_at": at} for id_, at in rechecks],
+    )
+
+
+def make_all_due(connection: Connection) -> None:
+    """Every record is to be judged anew. Stored, so that a judgement that is cut off goes on where it stood."""
+    connection.execute(update(record).values(judge_at=NEW_FACTS))
+
+
 class Judged:
     """Verdicts of one process."""
 
@@ -90,22 +121,6 @@ class Judged:
             ["record_id", "process", "opened_at", "ended_at", "state", "scope", "place", "visited"],
             update=["opened_at", "ended_at", "state", "scope", "place", "visited"],
         )
-
-    def due(
-        self, connection: Connection, source_id: int, kind: str, now: int, after: int, *, everything: bool
-    ) -> list[StoredRecord]:
-        """The next records (by id) that have new facts or whose time has come, or simply all of them."""
-        wanted = [record.c.source_id == source_id, record.c.kind == kind, record.c.id > after]
-        wanted.append(record.c.updated_at.is_not(None))
-        if not everything:
-            wanted.append(record.c.judge_at <= now)
-        rows = connection.execute(
-            select(record.c.id, record.c.created_at, record.c.updated_at, record.c.version, record.c.fields)
-            .where(*wanted)
-            .order_by(record.c.id)
-            .limit(BATCH)
-        )
-        return [StoredRecord(i, created, at, version, orjson.loads(f)) for i, created, at, version, f in rows]
 
     def events(self, connection: Connection, ids: Sequence[int]) -> Iterator[Sequence[Any]]:
         """``record_id, position, occurred_at, field, old, new, actor`` of these records, in the order they were
@@ -206,13 +221,6 @@ class Judged:
     def keep_states(self, connection: Connection, states: Sequence[CaseState]) -> None:
         self._states.rows(connection, [(s.record_id, self._process, *s[1:]) for s in states])
 
-    def judged(self, connection: Connection, rechecks: Sequence[tuple[int, int | None]]) -> None:
-        """Notes when each record has to be judged next: ``(record_id, instant or None)``."""
-        connection.execute(
-            update(record).where(record.c.id == bindparam("_id")).values(judge_at=bindparam("_at")),
-            [{"_id": id_, "_at": at} for id_, at in rechecks],
-        )
-
 
 def _ranges(ids: Sequence[int]) -> Iterator[tuple[int, int, Sequence[int] | None]]:
     """Dense ids are read as one range, scattered ones by name."""
@@ -236,9 +244,11 @@ def audited(connection: Connection, source_id: int, kind: str) -> frozenset[str]
     )
 
 
-def last_basis(connection: Connection) -> str | None:
-    """On what the newest judgement rested."""
-    return connection.execute(select(judgement.c.basis).order_by(judgement.c.id.desc()).limit(1)).scalar()
+def newest_judgement(connection: Connection) -> tuple[str, int] | None:
+    """On what the newest judgement rested, and as of when (ms) it judged."""
+    newest = select(judgement.c.basis, judgement.c.as_of).order_by(judgement.c.id.desc()).limit(1)
+    row = connection.execute(newest).first()
+    return None if row is None else (str(row.basis), int(row.as_of))
 
 
 def begin_judgement(connection: Connection, basis: str, documents: Mapping[str, Any], as_of: int, at: int) -> int:

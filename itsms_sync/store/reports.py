@@ -10,6 +10,7 @@ from itsms_sync.store.schema import (
     case_state,
     choice,
     cursor,
+    cycle,
     deviation,
     event,
     free_text,
@@ -217,6 +218,12 @@ def sources(connection: Connection) -> Rows:
             connection.execute(select(func.count()).where(payload.c.source_id == row["id"])).scalar_one()
         )
     return result
+
+
+def last_cycle(connection: Connection) -> dict[str, Any] | None:
+    """The newest pass that was finished: ``started_at, ended_at, as_of, report``."""
+    rows = _rows(connection, select(cycle).where(cycle.c.ended_at.is_not(None)).order_by(cycle.c.id.desc()).limit(1))
+    return {**rows[0], "report": orjson.loads(rows[0]["report"])} if rows else None
 
 
 def gaps(connection: Connection) -> Rows:
