@@ -49,16 +49,23 @@ class Daemon:
             due = self._clockwork.monotonic() + self._interval
             try:
                 self._one_pass(one_pass)
+                # Also when a pass took longer than the interval: else an overloaded daemon would never reload.
+                self._between_passes(calendar, reload)
                 while not self._stop.requested and self._clockwork.monotonic() < due:
-                    if self._reload_wanted:
-                        self._reload_wanted = False
-                        self._wrapped("reload", reload)()
-                    calendar.run_pending()
                     with self._stop.interruptible():
                         self._clockwork.sleep(min(1.0, max(0.0, due - self._clockwork.monotonic())))
+                    self._between_passes(calendar, reload)
             except Stopped:
                 break
         self._log.info("stopped")
+
+    def _between_passes(self, calendar: Any, reload: Callable[[], None]) -> None:
+        if self._stop.requested:
+            return
+        if self._reload_wanted:
+            self._reload_wanted = False
+            self._wrapped("reload", reload)()
+        calendar.run_pending()
 
     def _one_pass(self, one_pass: Pass) -> None:
         started = self._clockwork.monotonic()

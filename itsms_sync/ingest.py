@@ -75,7 +75,14 @@ class Ingest:
             report.problem = f"refused: {error}"
         if report.problem is not None:
             self._note(source, [Gap("source", report.problem.split(":")[0], report.problem)], report)
+        else:
+            self._serves_again(source)
         return report
+
+    def _serves_again(self, source: ReadSource) -> None:
+        with self._engine.begin() as connection:
+            for reason in ("unavailable", "refused"):
+                source.ingested.close_gaps(connection, "source", reason, self._clock())
 
     def _read_directory(self, source: ReadSource, report: SourceReport) -> None:
         read_at = source.ingested.stored().directory_at
@@ -121,7 +128,6 @@ class Ingest:
                 source.ingested.store(connection, polls[page.stream], kind, page, new, facts, at)
                 if page.rows:
                     source.ingested.close_gaps(connection, page.stream, "refused", at)
-                    source.ingested.close_gaps(connection, "source", "unavailable", at)
             rows[page.stream] = rows.get(page.stream, 0) + len(page.rows)
             report.rows += len(page.rows)
             report.new_rows += len(new)

@@ -125,7 +125,12 @@ class Outbox:
     def _look_up(self, item: StoredIntent, report: OutboxReport) -> None:
         if not self._is_due(item):
             return
-        if self._adopt(item, report):
+        if item.sent_at is not None and item.sent_at > self._clock():
+            # The clock was set back far: nothing tells how long ago it was sent, so the wait begins anew.
+            self._change(item, sent_at=self._clock(), not_before=self._clear_at(item))
+            return
+        # The key leads to the ticket. It proves that the ticket was created, not that a later write reached it.
+        if unpack(item.content).action is Action.CREATE and self._adopt(item, report):
             return
         if item.attempts >= self._unclear_limit:
             self._change(

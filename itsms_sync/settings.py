@@ -46,6 +46,9 @@ class Secret(Strict):
             return path.read_text(encoding="utf-8").strip()
         except OSError as error:
             raise SecretUnavailable(f"cannot read the secret file {path}: {error.strerror}") from error
+        except UnicodeDecodeError:
+            # Not chained: the error carries the bytes of the secret.
+            raise SecretUnavailable(f"the secret file {path} is not text in UTF-8") from None
 
 
 class Credential(Strict):

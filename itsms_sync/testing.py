@@ -66,18 +66,18 @@ class Fault:
 
 
 FAULTS = (
-    *(Fault(f"status {status}", status=status) for status in (500, 502, 503, 504)),
+    *(Fault(f"status {status}", status=status) for status in (500, 502, 503)),
     *(
         Fault(f"429 after {asked!r}", status=429, headers={"Retry-After": asked})
         for asked in ("7", "0.5", "-1", "soon", "Wed, 21 Oct 2015 07:28:00 GMT", "86400")
     ),
-    *(Fault(f"status {status}", status=status) for status in (400, 401, 403, 404, 409, 410, 418)),
+    *(Fault(f"status {status}", status=status) for status in (400, 401, 403, 404, 409, 410)),
     Fault("a page of HTML", body=_LOGIN_PAGE, kind="text/html;charset=UTF-8"),
     Fault("HTML called JSON", body=_LOGIN_PAGE),
     Fault("accepted and nothing else", status=202, body=b""),
     Fault("success without a body", body=b""),
     Fault("a redirect to a login", status=302, headers={"Location": "https://login.invalid/"}, body=b""),
-    *(Fault(f"JSON of another form: {form.decode()}", body=form) for form in (b"[]", b"{}", b"null", b'"x"', b"[1]")),
+    *(Fault(f"JSON of another form: {form.decode()}", body=form) for form in (b"[]", b"{}", b"null")),
     Fault("an error that repeats our credential", do="echo", status=400),
     Fault("text that repeats our credential", do="echo", kind="text/plain"),
     Fault("a truncated body", do="truncate"),
@@ -103,7 +103,7 @@ class Wire:
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.002})
         self._thread.start()
 
     def __enter__(self) -> Self:
@@ -517,7 +517,7 @@ class ConnectorContract:
         assert 1 == sum(case.creates(*each) for each in wire.asked)
         if fault.status in (400, 403, 404, 429):
             assert not getattr(failed, "sent", False), "the source has said that it did nothing"
-        elif fault.status not in (401, 409, 410, 418):
+        elif fault.status not in (401, 409, 410):
             assert isinstance(failed, Unavailable)
             assert failed.sent, "the source may have acted"
         wire.behave()

@@ -117,6 +117,8 @@ def read_configuration(path: Path) -> Configuration:
     _check_plugins(reading, settings, positions)
     folder = path.parent / settings.documents
     library = _read_library(reading, folder)
+    if library is not None:
+        reading.report(positions, _unknown_processes(settings, library))
     texts = _read_texts(reading, folder, settings.tickets.language if settings.tickets else "en")
     reading.finish()
     assert library is not None
@@ -160,6 +162,13 @@ def _check_plugins(reading: _Reading, settings: "Settings", positions: Positions
             )
 
 
+def _unknown_processes(settings: "Settings", library: "Library") -> "Iterator[Fault]":
+    """A name that is misspelt would leave writing off without a word."""
+    for index, name in enumerate(settings.tickets.processes if settings.tickets else ()):
+        if name not in library.processes.processes:
+            yield Fault(("tickets", "processes", index), f"process {name!r} is not defined in processes.yaml")
+
+
 def _read_library(reading: _Reading, folder: Path) -> "Library | None":
     from itsms_sync.procedures.library import Library
     from itsms_sync.procedures.model import Procedure
@@ -169,7 +178,13 @@ def _read_library(reading: _Reading, folder: Path) -> "Library | None":
     processes = reading.document(folder / "processes.yaml", Processes)
     mappings = [reading.document(p, MappingDocument) for p in _yaml(folder) if p.name != "processes.yaml"]
     procedures = [reading.document(p, Procedure) for p in _yaml(folder / "procedures")]
+    for read in (processes, *mappings):
+        if read is not None:
+            reading.report(read[1], read[0].problems())
     if processes is None or None in mappings or None in procedures:
+        for alone in procedures:
+            if alone is not None:
+                reading.report(alone[1], alone[0].problems())
         return None
     by_process: dict[str, list[Procedure]] = {}
     digests = {Path(processes[1].path).name: digest(processes[0])}
@@ -177,7 +192,6 @@ def _read_library(reading: _Reading, folder: Path) -> "Library | None":
     for document, positions in (m for m in mappings if m is not None):
         by_system[document.system] = document
         digests[Path(positions.path).name] = digest(document)
-        reading.report(positions, document.problems())
     for procedure, positions in (p for p in procedures if p is not None):
         by_process.setdefault(procedure.process, []).append(procedure)
         digests[f"procedures/{Path(positions.path).name}"] = digest(procedure)
@@ -187,7 +201,6 @@ def _read_library(reading: _Reading, folder: Path) -> "Library | None":
         {name: tuple(sorted(v, key=lambda p: p.valid_from)) for name, v in by_process.items()},
         digests,
     )
-    reading.report(processes[1], processes[0].problems())
     for procedure, positions in (p for p in procedures if p is not None):
         reading.report(positions, library.problems_of(procedure))
     return library

@@ -57,12 +57,17 @@ def reading(config: "Configuration") -> "Iterator[Connection]":
 def status(config: Path, as_json: bool, health: int | None) -> None:
     from itsms_sync.store import reports
 
-    with reading(configuration(config)) as connection:
+    settings = configuration(config)
+    with reading(settings) as connection:
         last = reports.last_cycle(connection)
         if health is not None:
             _tell_health(last, health)
             return
-        sources = reports.sources(connection)
+        sources = [
+            source
+            for source in reports.sources(connection)
+            if source["name"] in settings.settings.sources and settings.settings.sources[source["name"]].read
+        ]
         gaps = reports.gaps(connection)
         outbox = reports.intents_by_state(connection)
         sizes = reports.sizes(connection)

@@ -173,7 +173,7 @@ def digest(
             "cap": cap,
             "queued": [
                 {
-                    "title": o.requirement.title,
+                    "drift": o.requirement.drift,
                     "x": o.share.deviating,
                     "n": o.share.judged,
                     "rate": percent(o.share.rate),
@@ -182,7 +182,7 @@ def digest(
             ],
             "observed": [
                 {
-                    "title": line.requirement.title,
+                    "drift": line.requirement.drift,
                     "x": line.deviating,
                     "n": line.judged,
                     "rate": percent(line.deviating / line.judged),

@@ -5,8 +5,9 @@ SQLite runs in WAL mode with ``synchronous=FULL``: with NORMAL an acknowledged c
 
 import fcntl
 import os
+import re
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -32,6 +33,8 @@ NETWORK_FILE_SYSTEMS = {
     "fuse.glusterfs",
 }
 
+MOUNTS = Path("/proc/mounts")
+"""Where Linux tells what is mounted; other systems have no such file, and nothing is refused there."""
 
 PRAGMAS = (
     "journal_mode=WAL",
@@ -51,14 +54,15 @@ class Locked(DatabaseUnavailable):
     """Another process writes to this database."""
 
 
-def connect(url: str) -> Engine:
+def connect(url: str, mounts: Path = MOUNTS) -> Engine:
     """An engine for ``sqlite:///path`` (or another SQLAlchemy URL), migrated to this program's schema.
 
-    Raises ``DatabaseUnavailable`` for a folder that does not exist, a network file system, or a newer schema.
+    ``mounts`` tells the file systems. Raises ``DatabaseUnavailable`` for a folder that does not exist, a network file
+    system, or a newer schema.
     """
     path = sqlite_path(url)
     if path is not None:
-        _refuse_network_file_system(path)
+        _refuse_network_file_system(path, mounts)
         if not path.parent.is_dir():
             raise DatabaseUnavailable(f"the folder {path.parent} of the database does not exist; create it")
     engine = create_engine(url)
@@ -85,14 +89,14 @@ def _begin_sqlite(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN")
 
 
-def _refuse_network_file_system(path: Path) -> None:
-    mounts = Path("/proc/mounts")
+def _refuse_network_file_system(path: Path, mounts: Path) -> None:
     if not mounts.exists():
         return
     place = str(path.resolve().parent)
     best = ("", "")
     for line in mounts.read_text().splitlines():
-        _, point, kind, *_ = line.split()
+        _, escaped, kind, *_ = line.split()
+        point = re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), escaped)
         inside = place == point or place.startswith(point.rstrip("/") + "/")
         if inside and len(point) >= len(best[0]):
             best = (point, kind)
@@ -162,6 +166,12 @@ def writing(url: str) -> Iterator[None]:
         os.close(handle)
 
 
+def on_rollback(connection: Connection, undo: Callable[[], None]) -> None:
+    """Calls ``undo`` if the connection's transaction is rolled back: what a process remembers to have stored must not
+    outrun what is stored."""
+    event.listen(connection, "rollback", lambda _: undo())
+
+
 def new_id(result: CursorResult[Any]) -> int:
     """The id of the row that was just inserted."""
     key = result.inserted_primary_key
@@ -210,8 +220,8 @@ class Bulk:
 class Lookup:
     """One question over many values, asked in pieces of a fixed length, each the same statement.
 
-    ``question`` is SQL with ``{given}`` for each of the first parameters and ``{values}`` for the list. SQLAlchemy would
-    build the list anew each time, which costs more than the answer.
+    ``question`` is SQL with ``{given}`` for each of the first parameters and ``{values}`` for the list. SQLAlchemy
+    would build the list anew each time, which costs more than the answer.
     """
 
     SIZE = 500

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Engine, and_, bindparam, delete, func, insert
 
 from itsms_sync.records import Configuration, Directory, Event, Facts, Gap, Identity, Page, Record, Row
 from itsms_sync.store.border import StoreBorder
-from itsms_sync.store.database import Bulk, Lookup, new_id
+from itsms_sync.store.database import Bulk, Lookup, new_id, on_rollback
 from itsms_sync.store.schema import (
     audited_field,
     choice,
@@ -206,6 +206,9 @@ class Ingested:
 
     def _note_audited(self, connection: Connection, kind: str, fields: set[str]) -> None:
         fresh = [(self.source_id, kind, field) for field in sorted(fields) if (kind, field) not in self._audited]
+        if not fresh:
+            return
+        on_rollback(connection, self._audited.clear)
         self._audited_fields.rows(connection, fresh)
         self._audited.update((kind, field) for _, kind, field in fresh)
 
