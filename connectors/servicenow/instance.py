@@ -1,0 +1,196 @@
+"""One ServiceNow instance as its account sees it: the calls of the connector protocol.
+
+Owns which streams a kind has and what the instance says about itself, its people and its choices. Leaves the Table API
+to ``transport``, pages and cursors to ``walk``, persons and free text to ``columns``, facts to ``translate``, writes to
+``tickets``.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from urllib.parse import urlsplit
+
+from connectors.servicenow import walk
+from connectors.servicenow.columns import Columns, stripped
+from connectors.servicenow.options import Options
+from connectors.servicenow.tickets import Tickets
+from connectors.servicenow.translate import audit_stream, plain, saves_stream
+from connectors.servicenow.transport import Answer, Denied, Question, Tables
+from connectors.servicenow.walk import Stream
+from itsms_sync.connector import Access, Refused
+from itsms_sync.records import (
+    Configuration,
+    Directory,
+    Gap,
+    Group,
+    Identity,
+    Page,
+    Person,
+    Ticket,
+    Window,
+    Write,
+    Written,
+)
+
+_RECORD = ("sys_id", "number", "sys_created_on", "sys_updated_on", "sys_mod_count", "sys_created_by")
+_AUDIT = (
+    "sys_id",
+    "documentkey",
+    "fieldname",
+    "oldvalue",
+    "newvalue",
+    "user",
+    "record_checkpoint",
+    "sys_created_on",
+    "tablename",
+)
+_SAVES = ("sys_id", "documentkey", "record_checkpoint", "sys_created_on", "tablename")
+_USER = ("sys_id", "user_name", "active", "internal_integration_user", "web_service_access_only")
+_GROUP = ("sys_id", "name", "active")
+_CHOICE = ("sys_id", "name", "element", "value", "label", "language")
+_COLUMN = ("sys_id", "name", "element", "internal_type")
+_PAGE = 1000
+"""Rows per page of the reference tables, whose rows are small."""
+
+
+class ServiceNow:
+    """One instance, read and written by one account."""
+
+    def __init__(self, access: Access, options: Options, tables: Tables, tickets: Tickets) -> None:
+        self._access = access
+        self._options = options
+        self._tables = tables
+        self._tickets = tickets
+        self._columns = Columns(access.border, options.person_fields, options.text_fields, options.plain_fields)
+
+    @property
+    def index_lag(self) -> float:
+        """Seconds; ServiceNow finds what it has acknowledged at once."""
+        return 0.0
+
+    def identify(self) -> Identity:
+        """Instance, account and server time.
+
+        The instance is its host and the id of our own account there. The id changes when an instance is overwritten by
+        a clone of one in which the account was made separately; a second clone of the same origin cannot be told.
+        """
+        account = self._access.credential().get("username", "")
+        if not account or "^" in account:
+            raise Refused("the credential of a ServiceNow source needs a username without ^")
+        answer = self._ask_one("sys_user", f"user_name={account}", ("sys_id", "user_name"))
+        own = [row for row in answer.rows if (plain(row.get("user_name")) or "").casefold() == account.casefold()]
+        if answer.rows and not own:
+            raise Refused("sys_user: the condition on user_name was ignored; let the account read its own user record")
+        host = urlsplit(self._access.url).netloc
+        return Identity(
+            product="ServiceNow",
+            version=self._version(),
+            instance=f"{host}#{plain(own[0]['sys_id'])}" if own else host,
+            account=account,
+            server_time=answer.server_time,
+            simulated="simulator" in answer.server.lower(),
+        )
+
+    def _version(self) -> str:
+        """The build, which few accounts may read."""
+        try:
+            answer = self._ask_one("sys_properties", "name=glide.buildtag.last", ("name", "value"))
+        except Denied:
+            return "unknown"
+        found = [plain(row.get("value")) for row in answer.rows if plain(row.get("name")) == "glide.buildtag.last"]
+        return (found and found[0]) or "unknown"
+
+    def _ask_one(self, table: str, query: str, fields: tuple[str, ...]) -> Answer:
+        return self._tables.ask(Question(table, query, fields, limit=2))
+
+    def pull(self, kind: str, window: Window) -> Iterator[Page] | Gap:
+        """Records, then the history of the named fields, then saves of others. A refused table stops no other."""
+        return self._pages(kind, window)
+
+    def _pages(self, kind: str, window: Window) -> Iterator[Page]:
+        yield from walk.read(self._tables, kind, self._records(kind, window.fields), window)
+        for stream in self._history(kind, window.fields):
+            if self._options.audit:
+                yield from walk.read(self._tables, kind, stream, window)
+            else:
+                message = "the option audit is off: of the past only what each poll found is known"
+                yield walk.unread(stream, window.cursors.get(stream.name, ""), "not-asked", message)
+
+    def _records(self, kind: str, fields: Sequence[str]) -> Stream:
+        asked = tuple(dict.fromkeys((*_RECORD, *fields)))
+        body = self._columns.record_body(asked)
+        return Stream(kind, kind, asked, "", {}, "sys_updated_on", (), body)
+
+    def _history(self, kind: str, fields: Sequence[str]) -> Iterator[Stream]:
+        """Two streams over one table, so that contents of fields that nobody named are not even fetched."""
+        own = tuple(dict.fromkeys(name for name in fields if "." not in name))
+        table, stamp, needed = "sys_audit", "sys_created_on", ("documentkey",)
+        only_kind = {"tablename": frozenset((kind,))}
+        if own:
+            condition = f"tablename={kind}^fieldnameIN{','.join(own)}"
+            holds = {**only_kind, "fieldname": frozenset(own)}
+            body = self._columns.audit_body(own)
+            yield Stream(audit_stream(kind), table, _AUDIT, condition, holds, stamp, needed, body)
+        condition = f"tablename={kind}" + (f"^fieldnameNOT IN{','.join(own)}" if own else "")
+        yield Stream(saves_stream(kind), table, _SAVES, condition, only_kind, stamp, needed, stripped)
+
+    def directory(self) -> Directory | Gap:
+        """Accounts as pseudonyms, and groups. A table that may not be read is a gap, the other one goes on."""
+        users, no_users = self._every("sys_user", "", _USER)
+        groups, no_groups = self._every("sys_user_group", "", _GROUP)
+        people = [self._person(row) for row in users]
+        parties = [Group(row["sys_id"] or "", row.get("name") or "", _flag(row.get("active"))) for row in groups]
+        return Directory(people, parties, (*no_users, *no_groups))
+
+    def _person(self, row: Mapping[str, str | None]) -> Person:
+        border, user_name = self._access.border, row.get("user_name")
+        names = [border.person("sys_id", row["sys_id"] or "")]
+        if user_name:
+            names.append(border.person("user_name", user_name))
+        system = "true" in (row.get("internal_integration_user"), row.get("web_service_access_only"))
+        return Person(tuple(names), system, _flag(row.get("active")))
+
+    def configuration(self, kind: str) -> Configuration | Gap:
+        """Labels of choices and types of columns as far as they may be read; the kind's own win over ``task``'s."""
+        scope = frozenset((kind, "task"))
+        tables = f"nameIN{kind},task"
+        choices, no_choices = self._every("sys_choice", f"{tables}^language={self._options.language}", _CHOICE, scope)
+        columns, no_columns = self._every("sys_dictionary", tables, _COLUMN, scope)
+        labels: dict[str, dict[str, str]] = {}
+        for row in sorted(choices, key=lambda row: row.get("name") == kind):
+            if row.get("language") == self._options.language:
+                labels.setdefault(row.get("element") or "", {})[row.get("value") or ""] = row.get("label") or ""
+        types = {
+            row["element"]: row.get("internal_type") or ""
+            for row in sorted(columns, key=lambda row: row.get("name") == kind)
+            if row.get("element")
+        }
+        return Configuration(labels, {name: type_ for name, type_ in types.items() if name}, (*no_choices, *no_columns))
+
+    def _every(
+        self, table: str, condition: str, fields: tuple[str, ...], names: frozenset[str] | None = None
+    ) -> tuple[list[Mapping[str, str | None]], list[Gap]]:
+        """All rows that can be had, and what is missing. ``names`` are the values of ``name`` that were asked for."""
+        try:
+            rows: list[Mapping[str, str | None]] = [
+                stripped(row) for row in walk.every(self._tables, table, condition, fields, _PAGE)
+            ]
+        except Denied as denial:
+            return [], [Gap(table, "refused", str(denial))]
+        if names and any(row.get("name") not in names for row in rows):
+            return [], [Gap(table, "refused", f"the condition on {table}.name was ignored; let the account read it")]
+        if not rows:
+            return [], [Gap(table, "rows-hidden", f"{table} shows no row to the account; let it read the table")]
+        lost = [name for name in fields if not any(name in row for row in rows)]
+        message = f"the account may not read it in {table}: give it read access to the field"
+        return rows, [Gap(table, "field-refused", message, field=name) for name in lost]
+
+    def find(self, key: str) -> Sequence[Ticket] | Gap:
+        """All tickets of ours with the key, oldest first."""
+        return self._tickets.find(key)
+
+    def write(self, write: Write) -> Written | Gap:
+        """Perform one write once and read the ticket back by its id."""
+        return self._tickets.write(write)
+
+
+def _flag(text: str | None) -> bool | None:
+    return {"true": True, "false": False}.get(text or "")

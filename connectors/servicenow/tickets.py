@@ -1,0 +1,215 @@
+"""Tickets of ours in ServiceNow: finding them by our key, writing them once, and comparing what became of a write.
+
+Owns which columns a corrective action is written to and how its text looks there. Leaves the decision to write, the
+look-up before it and what follows an unclear outcome to the outbox.
+
+The key stands in ``correlation_id``, which is not unique there: nothing but a look-up keeps a ticket from being opened
+twice. ServiceNow drops what it does not like (a read-only field, an invalid choice) and answers with success, so every
+ticket is read back.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from connectors.servicenow.options import Options
+from connectors.servicenow.translate import millis, plain, record_url
+from connectors.servicenow.transport import Question, Tables
+from itsms_sync.connector import Access, Refused, SourceError
+from itsms_sync.records import Action, Block, Gap, Item, Ticket, Write, Written
+
+_TICKET = (
+    "sys_id",
+    "number",
+    "correlation_id",
+    "short_description",
+    "description",
+    "state",
+    "active",
+    "sys_created_on",
+)
+_PROPERTIES = re.compile(r"\n?\[itsms-sync (\{.*\})\]\s*\Z", re.DOTALL)
+_CODE_TAG = re.compile(r"\[(/?)code\]", re.IGNORECASE)
+_LONGEST_KEY = 100
+_MOST_TWINS = 50
+_NOT_SERVED = {
+    Action.LINK: "tickets are not linked in ServiceNow yet; the text names the other ticket",
+    Action.TRANSITION: "states are not changed in ServiceNow yet; a person has to do it",
+}
+
+
+class Tickets:
+    """Our tickets in the table that the options name."""
+
+    def __init__(self, access: Access, tables: Tables, options: Options) -> None:
+        self._http = access.http
+        self._url = access.url
+        self._tables = tables
+        self._options = options
+        self._can_search = False
+
+    def find(self, key: str) -> Sequence[Ticket] | Gap:
+        """All tickets with our key, oldest first; a gap if some of them may be hidden from the account."""
+        table = self._options.table
+        _check_key(key)
+        self._check_search()
+        query = f"correlation_id={key}^ORDERBYsys_created_on^ORDERBYsys_id"
+        answer = self._tables.ask(Question(table, query, _TICKET, _MOST_TWINS, counted=True))
+        tickets = [self._ticket(row) for row in answer.rows]
+        if any((ticket.key or "").casefold() != key.casefold() for ticket in tickets):
+            raise Refused(f"{table}: the condition on correlation_id was ignored; let the account read that field")
+        if answer.more or (answer.total or 0) > len(tickets):
+            return Gap(
+                table, "rows-hidden", f"the account may not read all tickets with key {key}; let it read {table}"
+            )
+        return [ticket for ticket in tickets if ticket.key == key]
+
+    def _check_search(self) -> None:
+        """An empty answer means "not there" only where ``correlation_id`` exists and may be read."""
+        if self._can_search:
+            return
+        table = self._options.table
+        rows = self._tables.ask(Question(table, "ORDERBYsys_id", ("sys_id", "correlation_id"), 1)).rows
+        if rows and "correlation_id" not in rows[0]:
+            raise Refused(
+                f"{table}.correlation_id cannot be read, so our tickets cannot be found: let the account read it"
+            )
+        self._can_search = bool(rows)
+
+    def write(self, write: Write) -> Written | Gap:
+        """Perform the write once and read the ticket back."""
+        if write.action in _NOT_SERVED:
+            return Gap(self._options.table, "not-served", _NOT_SERVED[write.action])
+        _check_key(write.key)
+        values, dropped = self._values(write)
+        return self._http.writing(lambda: self._written(write, values, dropped))
+
+    def _written(self, write: Write, values: Mapping[str, str], dropped: list[str]) -> Written:
+        table = self._options.table
+        if write.action is Action.CREATE:
+            row = self._tables.create(table, values)
+        else:
+            row = self._tables.amend(table, _target(write), values)
+        sys_id, label = str(plain(row["sys_id"])), plain(row.get("number")) or ""
+        url = record_url(self._url, table, sys_id, label)
+        try:
+            ticket, lost = self._read_back(sys_id, values)
+        except SourceError as problem:
+            return Written(sys_id, label, url, None, (*dropped, f"it could not be read back: {problem}"))
+        return Written(sys_id, ticket.label, url, ticket, (*dropped, *lost))
+
+    def _read_back(self, sys_id: str, values: Mapping[str, str]) -> tuple[Ticket, list[str]]:
+        compared = tuple(name for name in values if name != "work_notes")
+        row = self._tables.one(self._options.table, sys_id, tuple(dict.fromkeys((*_TICKET, *compared))))
+        lost = [_loss(name, values[name], plain(row.get(name))) for name in compared]
+        if "work_notes" in values:
+            lost.append(self._lost_note(sys_id, values["work_notes"]))
+        return self._ticket(row), [sentence for sentence in lost if sentence]
+
+    def _lost_note(self, sys_id: str, text: str) -> str:
+        """Notes read as blank on the record itself; they stand in a table of their own."""
+        query = f"element_id={sys_id}^element=work_notes^ORDERBYDESCsys_created_on"
+        question = Question("sys_journal_field", query, ("sys_id", "element_id", "value"), _MOST_TWINS)
+        try:
+            rows = self._tables.ask(question).rows
+        except SourceError as problem:
+            return f"the comment could not be read back: {problem}"
+        wanted = _squeezed(text)
+        there = any(
+            plain(row.get("element_id")) == sys_id and _squeezed(plain(row.get("value"))) == wanted for row in rows
+        )
+        return "" if there else "the comment was not taken over"
+
+    def _values(self, write: Write) -> tuple[dict[str, str], list[str]]:
+        """Columns and raw values of a write, and what has no place in ServiceNow."""
+        if write.action is Action.COMMENT:
+            return {"work_notes": plain_text(write.body)}, []
+        options, dropped = self._options, []
+        values: dict[str, str] = {}
+        if write.action is Action.CREATE:
+            values = {"correlation_id": write.key, "correlation_display": options.correlation_display}
+            values |= {"assignment_group": options.assignment_group} if options.assignment_group else {}
+        if write.summary is not None:
+            values["short_description"] = write.summary
+        if write.body:
+            values["description"] = plain_text(write.body) + _property_line(write.properties)
+        elif write.properties:
+            dropped.append("properties are written only together with the text")
+        if write.assignee:
+            values["assigned_to"] = write.assignee
+        if write.severity is not None:
+            values |= options.severities.get(write.severity, {})
+            if write.severity not in options.severities:
+                dropped.append(f"severity {write.severity!r} is not in the option severities")
+        if write.labels:
+            dropped.append("labels have no place in ServiceNow: " + ", ".join(write.labels))
+        return values, dropped
+
+    def _ticket(self, row: Mapping[str, Any]) -> Ticket:
+        cells = {name: plain(row.get(name)) or "" for name in _TICKET}
+        return Ticket(
+            id=cells["sys_id"],
+            label=cells["number"],
+            url=record_url(self._url, self._options.table, cells["sys_id"], cells["number"]),
+            key=cells["correlation_id"] or None,
+            summary=cells["short_description"],
+            state=cells["state"],
+            done=cells["active"] == "false",
+            labels=(),
+            properties=_properties(cells["description"]),
+            created=millis(cells["sys_created_on"]),
+        )
+
+
+def plain_text(body: Sequence[Block]) -> str:
+    """The text without markup. What stands between ``[code]`` tags is shown as HTML, so no text may bring them."""
+    return _CODE_TAG.sub(r"[ \1code ]", "\n\n".join(map(_block, body)))
+
+
+def _block(block: Block) -> str:
+    if block.kind == "heading":
+        return f"{block.text}\n{'-' * min(len(block.text), 60)}"
+    lines = [block.text] if block.text else []
+    return "\n".join((*lines, *(f"- {_item(item)}" for item in block.items)))
+
+
+def _item(item: Item) -> str:
+    place = f" <{item.url}>" if item.url else ""
+    return f"{item.text}{place}{item.note}"
+
+
+def _property_line(properties: Mapping[str, Any] | None) -> str:
+    return f"\n\n[itsms-sync {json.dumps(properties, sort_keys=True)}]" if properties else ""
+
+
+def _properties(description: str) -> Mapping[str, Any]:
+    """What our last line says; people may have changed it, so it is no more than a hint."""
+    match = _PROPERTIES.search(description)
+    try:
+        found = json.loads(match[1]) if match else {}
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _loss(name: str, sent: str, stored: str | None) -> str:
+    if stored is None:
+        return f"{name} cannot be read back"
+    return "" if _squeezed(stored) == _squeezed(sent) else f"{name} was not taken over as it was sent"
+
+
+def _squeezed(text: str | None) -> str:
+    """Line ends and outer blanks are changed by ServiceNow on the way."""
+    return " ".join((text or "").split())
+
+
+def _check_key(key: str) -> None:
+    if not key or len(key) > _LONGEST_KEY or "^" in key or not key.isprintable():
+        raise Refused(f"{key!r} cannot be a correlation_id: 1 to {_LONGEST_KEY} printable characters without ^")
+
+
+def _target(write: Write) -> str:
+    if write.ticket is None:
+        raise Refused(f"{write.action} names no ticket")
+    return write.ticket

@@ -1,0 +1,299 @@
+"""The Table API: a question in, a complete answer or an error out.
+
+The only file that knows pysnow, which has been frozen since 2021. It serves for addresses, parameters and writes, under
+these rules: our bounded session is injected, every call has a Resource of its own (a Resource carries the parameters of
+one call into the next), queries are raw text, answers are buffered and parsed here (pysnow takes a truncated page for a
+whole one and lets an unread write fail unseen), never its OAuthClient, never its update or delete by query.
+
+Owns what a status and a body of ServiceNow mean. Leaves deadlines, budget and repetition to ``itsms_sync.http``, and
+what a page of rows means to ``walk``.
+"""
+
+import json
+import re
+import warnings
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+from requests.auth import AuthBase, HTTPBasicAuth
+
+from connectors.servicenow.translate import plain
+from itsms_sync.connector import Access, Refused, Unavailable
+from itsms_sync.http import answer, http_date_millis, retry_after
+from itsms_sync.records import Millis
+
+SMALLEST_PAGE = 10
+_LONGEST_MESSAGE = 400
+_NAME = re.compile(r"[a-z][a-z0-9_]*", re.ASCII)
+_COLUMN = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*", re.ASCII)
+_SYS_ID = re.compile(r"[A-Za-z0-9_-]{2,64}", re.ASCII)
+_SUSPECT = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
+_UNSTORABLE = re.compile(rb"(\\\\|\\u[dD][89abAB]..\\u[dD][c-fC-F]..)|\\u(?:0000|[dD][89a-fA-F]..)", re.DOTALL)
+"""NUL and surrogates without their other half; what has to be passed over comes first."""
+_NEXT = re.compile(r'rel="?next"?')
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One page of one table. ``query`` is an encoded query; ``counted`` makes the server count all matches."""
+
+    table: str
+    query: str
+    fields: tuple[str, ...]
+    limit: int
+    offset: int = 0
+    counted: bool = False
+
+    def __str__(self) -> str:
+        offset = f"&sysparm_offset={self.offset}" if self.offset else ""
+        return (
+            f"GET /api/now/table/{self.table}?sysparm_query={self.query}&sysparm_fields={','.join(self.fields)}"
+            f"&sysparm_limit={self.limit}{offset}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole page. ``question`` is the one that was answered, perhaps with a smaller limit than was asked first."""
+
+    question: Question
+    rows: list[dict[str, Any]]
+    total: int | None
+    """Rows that match, hidden ones included; ``None`` if it was not counted."""
+    more: bool
+    """Whether the server says or the count shows that rows follow this page."""
+    server: str
+    server_time: Millis | None
+
+
+class Denied(Refused):
+    """This table, field or record is not for us; others may be."""
+
+
+class _Cut(Unavailable):
+    """The server gave up in the middle of its answer; a smaller page may come through."""
+
+
+class Tables:
+    """The tables of one instance, as its account sees them. Raises ``Unavailable`` and ``Refused`` only."""
+
+    def __init__(self, access: Access) -> None:
+        base = urlsplit(access.url)
+        if base.scheme not in ("http", "https") or not base.netloc:
+            raise Refused(f"{access.url!r} is no address of an instance; write https://<instance>.service-now.com")
+        self._http = access.http
+        self._credential = access.credential
+        self._missing: dict[tuple[str, str], str] = {}
+        self._bearable: dict[str, int] = {}
+        """Limit of a table's pages since the server cut one; kept over polls, or a large window would never end."""
+        session = access.http.session()
+        session.auth = _Basic(access.credential)
+        agent = session.headers["User-Agent"]
+        self._client = _pysnow().Client(
+            host=f"{base.netloc}{base.path.rstrip('/')}", use_ssl=base.scheme == "https", session=session
+        )
+        session.headers["User-Agent"] = agent  # it was replaced by the library's name
+
+    def ask(self, question: Question) -> Answer:
+        """The page; one that the server cut short is asked for again with half the limit."""
+        table = question.table
+
+        def once() -> Answer:
+            limit = min(question.limit, self._bearable.get(table, question.limit))
+            try:
+                return self._page(replace(question, limit=limit))
+            except _Cut:
+                self._bearable[table] = max(min(SMALLEST_PAGE, limit), limit // 2)
+                raise
+
+        return self._http.reading(once)
+
+    def finished(self, table: str) -> None:
+        """A window of the table was read to its end: full pages may be tried again."""
+        self._bearable.pop(table, None)
+
+    def why_missing(self, table: str, field: str) -> str:
+        """Why no row has the field: ``field-refused``, or ``field-not-served`` if the table does not know it.
+
+        A condition tells the difference: it is refused on a field that may not be read and ignored on an unknown one.
+        """
+        if (table, field) not in self._missing:
+            try:
+                self.ask(Question(table, f"{field}ISNOTEMPTY", ("sys_id",), 1))
+                self._missing[table, field] = "field-not-served"
+            except Denied:
+                self._missing[table, field] = "field-refused"
+        return self._missing[table, field]
+
+    def one(self, table: str, sys_id: str, fields: tuple[str, ...]) -> dict[str, Any]:
+        """One record by its id; raises ``Denied`` if it is not there for us. Not repeated: for reading back a write."""
+        resource = self._resource(table, fields)
+        return self._record(resource.request("GET", path_append=_segment(sys_id))._response)
+
+    def create(self, table: str, values: Mapping[str, str]) -> dict[str, Any]:
+        """Insert once; ``sys_id`` and ``number`` of the new record."""
+        return self._record(self._resource(table, ("sys_id", "number")).create(dict(values))._response)
+
+    def amend(self, table: str, sys_id: str, values: Mapping[str, str]) -> dict[str, Any]:
+        """Change the named fields of one record once; its ``sys_id`` and ``number``."""
+        resource = self._resource(table, ("sys_id", "number"))
+        response = resource.request("PATCH", path_append=_segment(sys_id), data=json.dumps(dict(values)))
+        return self._record(response._response)
+
+    def _page(self, question: Question) -> Answer:
+        resource = self._resource(question.table, question.fields)
+        resource.parameters.add_custom({"sysparm_no_count": "false" if question.counted else "true"})
+        response: requests.Response = resource.get(
+            query=question.query,
+            fields=list(question.fields),
+            limit=question.limit,
+            offset=question.offset,
+            exclude_reference_link=True,
+        )._response
+        rows, headers = self._result(response), response.headers
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            raise Unavailable(f"{question.table}: the answer holds no list of rows")
+        total = headers.get("X-Total-Count", "")
+        count = int(total) if question.counted and total.isdecimal() else None
+        more = bool(_NEXT.search(headers.get("Link", ""))) or (
+            count is not None and count > question.offset + question.limit
+        )
+        server_time = http_date_millis(headers.get("Date"))
+        return Answer(question, rows, count, more, headers.get("Server", ""), server_time)
+
+    def _resource(self, table: str, fields: tuple[str, ...] = ()) -> Any:
+        _check_names(table, fields)
+        resource = self._client.resource(api_path=f"/table/{table}")
+        resource.parameters.fields = list(fields)
+        resource.parameters.exclude_reference_link = True
+        return resource
+
+    def _record(self, response: requests.Response) -> dict[str, Any]:
+        record = self._result(response)
+        if not isinstance(record, dict) or not plain(record.get("sys_id")):
+            raise Unavailable("the answer holds no record", sent=response.request.method != "GET")
+        return record
+
+    def _result(self, response: requests.Response) -> Any:
+        """The ``result`` of a complete answer of success."""
+        sent = response.request.method != "GET"
+        if response.status_code >= 400:
+            raise self._failure(response, sent=sent)
+        if _SUSPECT.search(response.content):
+            response._content = _UNSTORABLE.sub(_storable, response.content)
+        body = self._parsed(response)
+        if not isinstance(body, dict) or "error" in body or "result" not in body:
+            raise _Cut(f"{self._said(response, body)}; the page is incomplete", sent=sent)
+        return body["result"]
+
+    def _parsed(self, response: requests.Response) -> Any:
+        """The JSON. What is none is quoted in the error's sentence, so our secrets are cut out of it first."""
+        with suppress(Unavailable):
+            return answer(response)
+        cut_short = response.status_code == 200 and response.content.lstrip()[:1] == b"{"
+        response._content = self._redacted(response, response.content.decode("utf-8", "replace")).encode()
+        try:
+            return answer(response)
+        except Unavailable as problem:
+            raise (_Cut(str(problem), sent=problem.sent) if cut_short else problem) from None
+
+    def _failure(self, response: requests.Response, *, sent: bool) -> Refused | Unavailable:
+        status = response.status_code
+        try:
+            body = json.loads(response.content)
+        except ValueError:
+            body = None
+        said = self._said(response, body)
+        if status == 500 and "maximum execution time" in said:
+            return _Cut(said, sent=sent)
+        if status == 429 or status in (408, 425) or status >= 500:
+            # Without the server's own Date an instant says nothing here: it is taken as past.
+            wait = retry_after(response.headers, now=float("inf"))
+            return Unavailable(said, retry_after=wait, sent=sent and status != 429)
+        if status in (400, 403, 404):
+            return Denied(f"{said}. {_next_step(status, said)}")
+        return Refused(f"{said}. {_next_step(status, said)}")
+
+    def _said(self, response: requests.Response, body: Any) -> str:
+        """Table, status and the vendor's own sentence, without our secrets."""
+        error = body.get("error") if isinstance(body, dict) else None
+        error = error if isinstance(error, dict) else {"message": error}
+        words = [str(error[part]) for part in ("message", "detail") if error.get(part)]
+        said = " / ".join(dict.fromkeys(words))
+        said = self._redacted(response, said)
+        said = " ".join("".join(sign if sign.isprintable() else " " for sign in said).split())
+        table = urlsplit(response.url).path.partition("/table/")[2].partition("/")[0] or "ServiceNow"
+        return f"{table}: status {response.status_code}" + (f": {said[:_LONGEST_MESSAGE]}" if said else "")
+
+    def _redacted(self, response: requests.Response, text: str) -> str:
+        """Without the credential, as it is and as it went over the wire."""
+        sent = response.request.headers.get("Authorization", "").rpartition(" ")[2]
+        known = [secret for name, secret in self._credential().items() if name != "username"]
+        for secret in filter(None, (*known, sent)):
+            text = text.replace(secret, "***")
+        return text
+
+
+class _Basic(AuthBase):
+    """Reads the credential for each request, so that a changed password needs no restart."""
+
+    def __init__(self, credential: Callable[[], Mapping[str, str]]) -> None:
+        self._credential = credential
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        secrets = self._credential()
+        if not (secrets.get("username") and secrets.get("password")):
+            raise Refused("the credential of a ServiceNow source needs username and password")
+        # as bytes, because requests would encode text as Latin-1
+        HTTPBasicAuth(secrets["username"].encode(), secrets["password"].encode())(request)
+        return request
+
+
+def _pysnow() -> Any:
+    """The library. It has its own warnings about parts that are not used here: attachments and pytz of 2019."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Missing the python-magic library", category=UserWarning)
+        warnings.filterwarnings("ignore", message=r"datetime\.datetime\.utcfromtimestamp", category=DeprecationWarning)
+        import pysnow
+    return pysnow
+
+
+def _check_names(table: str, fields: tuple[str, ...]) -> None:
+    """Names go into addresses and conditions, where nothing escapes them."""
+    wrong = [field for field in fields if not _COLUMN.fullmatch(field)]
+    if not _NAME.fullmatch(table):
+        wrong.insert(0, table)
+    if wrong:
+        raise Refused(f"not a name in ServiceNow: {', '.join(map(repr, wrong))}; correct the mapping or the options")
+
+
+def _segment(sys_id: str) -> str:
+    if not _SYS_ID.fullmatch(sys_id):
+        raise Refused(f"{sys_id!r} is no sys_id")
+    return f"/{sys_id}"
+
+
+def _storable(match: re.Match[bytes]) -> bytes:
+    return match[1] or rb"\ufffd"
+
+
+_STEPS = (
+    (400, "invalid table", "Check the kind in the mapping, or install the plugin that brings the table."),
+    (403, "data policy", "A data policy demands these fields: fill them, or exempt the account from the policy."),
+    (403, "business rule", "A business rule stopped it: its owner has to let this account through."),
+    (403, "permission to be read", "Give the account read access to all fields of the condition."),
+    (404, "", "It was deleted or archived, or a rule hides it from the account."),
+    (401, "", "Check user name and password; basic authentication may need the role snc_basic_auth_api_access."),
+    (403, "", "Give the account a role that may do this."),
+    (414, "", "The mapping names too many fields for one address: name fewer."),
+)
+
+
+def _next_step(status: int, said: str) -> str:
+    """What somebody has to do: the same status means several things, and only the vendor's sentence tells which."""
+    fitting = (step for code, words, step in _STEPS if code == status and words in said.lower())
+    return next(fitting, "Ask the administrator of the instance what this means.")
