@@ -21,6 +21,15 @@ Clock = Callable[[], int]
 
 
 @dataclass(frozen=True, slots=True)
+class Fields:
+    """The fields that mappings and checks name, and which of them hold persons and free text."""
+
+    names: tuple[str, ...]
+    persons: frozenset[str]
+    texts: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
 class ReadSource:
     """A source as the ingestion needs it."""
 
@@ -28,8 +37,8 @@ class ReadSource:
     connector: Connector
     plugin: Plugin
     ingested: Ingested
-    kinds: Mapping[str, tuple[str, ...]]
-    """Kind of record -> fields that mappings and checks name."""
+    kinds: Mapping[str, "Fields"]
+    """Kind of record -> what of it is asked for."""
     overlap: int
     page_size: int
 
@@ -101,19 +110,20 @@ class Ingest:
             else:
                 source.ingested.store_configuration(kind, configuration, self._clock())
 
-    def _read_kind(self, source: ReadSource, kind: str, fields: tuple[str, ...], report: SourceReport) -> None:
-        window = Window(fields, source.ingested.cursors(), source.overlap, source.page_size)
+    def _read_kind(self, source: ReadSource, kind: str, fields: Fields, report: SourceReport) -> None:
+        cursors = source.ingested.begin_kind(kind, fields.names, self._clock())
+        window = Window(fields.names, cursors, source.overlap, source.page_size, fields.persons, fields.texts)
         try:
             pages = source.connector.pull(kind, window)
-        except Refused as error:
-            pages = Gap(kind, "refused", str(error))
-        if isinstance(pages, Gap):
-            self._note(source, [pages], report)
-            return
-        try:
-            self._store_pages(source, kind, pages, report)
+            if isinstance(pages, Gap):
+                self._note(source, [pages], report)
+            else:
+                self._store_pages(source, kind, pages, report)
         except Refused as error:
             self._note(source, [Gap(kind, "refused", str(error))], report)
+        # Not reached when the source became unavailable or we were told to stop: the kind then stays unfinished, and
+        # its cases are not judged on half of what there is to know.
+        source.ingested.end_kind(kind)
 
     def _store_pages(self, source: ReadSource, kind: str, pages: Iterator[Page], report: SourceReport) -> None:
         polls: dict[str, int] = {}

@@ -31,6 +31,7 @@ from itsms_sync.store.judged import (
     make_all_due,
     newest_judgement,
     note_judged,
+    unfinished,
 )
 
 SAID = ["status", "reason", "detail", "at", "recheck_at"]
@@ -96,6 +97,9 @@ class Judging:
         report = JudgementReport(everything=everything)
         for source in self._sources:
             for kind, processes in self._kinds(source).items():
+                with self._engine.begin() as connection:
+                    if unfinished(connection, source.ingested.source_id, kind):
+                        continue  # records and their histories may not fit yet; what stands was said of a whole read
                 parts = [
                     _Part(self, source, process, accounts[source.name], judgement_id, now, learned_at)
                     for process in processes

@@ -92,6 +92,10 @@ class Window:
     overlap: Millis
     """How far a new poll reaches back before the end of the former one, for rows that were committed late."""
     page_size: int
+    persons: frozenset[str] = frozenset()
+    """Those of the fields that the mapping says hold accounts; a connector adds what it knows of stock fields."""
+    texts: frozenset[str] = frozenset()
+    """Those of the fields that the mapping says hold free text."""
 
 
 @dataclass(frozen=True, slots=True)

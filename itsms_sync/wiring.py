@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from itsms_sync.corrective.texts import Texts
     from itsms_sync.cycle import Cycle, CycleReport
     from itsms_sync.http import Http, Stop
-    from itsms_sync.ingest import Progress
+    from itsms_sync.ingest import Fields, Progress
     from itsms_sync.judging import JudgedSource, Judging
     from itsms_sync.outbox import Outbox
     from itsms_sync.procedures.library import Library
@@ -405,7 +405,6 @@ class _Builder:
         )
         self._https[name] = http
         plugin_ = self._plugins[name]
-        folder = self._configuration.folder
         return plugin_.connect(
             Access(
                 name=name,
@@ -413,15 +412,35 @@ class _Builder:
                 options=plugin_.check_options(source.options),
                 http=http,
                 border=self._ingested[name].border,
-                credential=lambda: source.credential.read(folder),
+                credential=self._credential(source),
             )
         )
 
-    def _kinds(self, source: "Source") -> dict[str, tuple[str, ...]]:
+    def _credential(self, source: "Source") -> "Callable[[], Mapping[str, str]]":
+        """Reads the secrets by reference; one that cannot be read ends the work of its own source only."""
+        from itsms_sync.connector import Refused
+        from itsms_sync.settings import SecretUnavailable
+
+        def read() -> Mapping[str, str]:
+            try:
+                return source.credential.read(self._configuration.folder)
+            except SecretUnavailable as error:
+                raise Refused(str(error)) from error
+
+        return read
+
+    def _kinds(self, source: "Source") -> "dict[str, Fields]":
+        from itsms_sync.ingest import Fields
+
         mapping = self._configuration.library.mappings.get(source.system)
-        kinds: dict[str, tuple[str, ...]] = {}
+        kinds: dict[str, Fields] = {}
         for process in mapping.processes.values() if mapping is not None else ():
-            kinds[process.kind] = tuple(dict.fromkeys([*kinds.get(process.kind, ()), *process.source_fields()]))
+            before = kinds.get(process.kind, Fields((), frozenset(), frozenset()))
+            kinds[process.kind] = Fields(
+                tuple(dict.fromkeys([*before.names, *process.source_fields()])),
+                before.persons | process.fields_of_type("person"),
+                before.texts | process.fields_of_type("free_text"),
+            )
         return kinds
 
     def _read_sources(self) -> list[Any]:

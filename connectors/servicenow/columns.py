@@ -1,7 +1,7 @@
 """Which of ServiceNow's columns hold persons or free text, and their replacement before a row is made.
 
-A window names columns only, so this is knowledge about the stock columns, corrected by the source's options. It errs
-on the side of privacy: a column that a customer added (``u_``, ``x_``) is free text until an option says otherwise.
+The mapping says it of the columns that it names; what is known of stock columns is added, so that a mapping cannot let
+a stock person or text through by mistake. A column that a customer added holds what the mapping says.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -23,27 +23,19 @@ _TEXTS = frozenset(
 )
 _TEXT_ENDINGS = ("_plan", "_notes", "_comments", "_description", "_recommendation", "_history", "_analysis")
 _CUSTOM = ("u_", "x_")
+"""Columns that a customer added; nothing is known of them."""
 
 
 class Columns:
-    """Replaces what must not be stored. The options are lists of column names and win over what is known."""
+    """Replaces what must not be stored. ``persons`` and ``texts`` are the columns that the mapping declares so."""
 
-    def __init__(
-        self,
-        border: Border,
-        person_fields: Iterable[str],
-        text_fields: Iterable[str],
-        plain_fields: Iterable[str],
-    ) -> None:
+    def __init__(self, border: Border, persons: frozenset[str], texts: frozenset[str]) -> None:
         self._border = border
-        self._people = frozenset(person_fields)
-        self._texts = frozenset(text_fields)
-        self._plain = frozenset(plain_fields)
+        self._people = persons
+        self._texts = texts
 
     def replacement(self, column: str) -> Replace | None:
         """How values of the column are replaced; ``None`` if they may be kept."""
-        if column in self._plain:
-            return None
         if column in self._texts:
             return self._border.text
         if column in self._people:
@@ -58,7 +50,7 @@ class Columns:
             return self.user_name
         if column in _LISTS_OF_PEOPLE or _is_person(column):
             return self._people_list
-        if column in _TEXTS or column.endswith(_TEXT_ENDINGS) or column.startswith(_CUSTOM):
+        if column in _TEXTS or (column.endswith(_TEXT_ENDINGS) and not column.startswith(_CUSTOM)):
             return self._border.text
         return None
 

@@ -59,7 +59,6 @@ class ServiceNow:
         self._options = options
         self._tables = tables
         self._tickets = tickets
-        self._columns = Columns(access.border, options.person_fields, options.text_fields, options.plain_fields)
 
     @property
     def index_lag(self) -> float:
@@ -106,20 +105,21 @@ class ServiceNow:
         return self._pages(kind, window)
 
     def _pages(self, kind: str, window: Window) -> Iterator[Page]:
-        yield from walk.read(self._tables, kind, self._records(kind, window.fields), window)
-        for stream in self._history(kind, window.fields):
+        columns = Columns(self._access.border, window.persons, window.texts)
+        yield from walk.read(self._tables, kind, self._records(kind, window.fields, columns), window)
+        for stream in self._history(kind, window.fields, columns):
             if self._options.audit:
                 yield from walk.read(self._tables, kind, stream, window)
             else:
                 message = "the option audit is off: of the past only what each poll found is known"
                 yield walk.unread(stream, window.cursors.get(stream.name, ""), "not-asked", message)
 
-    def _records(self, kind: str, fields: Sequence[str]) -> Stream:
+    def _records(self, kind: str, fields: Sequence[str], columns: Columns) -> Stream:
         asked = tuple(dict.fromkeys((*_RECORD, *fields)))
-        body = self._columns.record_body(asked)
+        body = columns.record_body(asked)
         return Stream(kind, kind, asked, "", {}, "sys_updated_on", (), body)
 
-    def _history(self, kind: str, fields: Sequence[str]) -> Iterator[Stream]:
+    def _history(self, kind: str, fields: Sequence[str], columns: Columns) -> Iterator[Stream]:
         """Two streams over one table, so that contents of fields that nobody named are not even fetched."""
         own = tuple(dict.fromkeys(name for name in fields if "." not in name))
         table, stamp, needed = "sys_audit", "sys_created_on", ("documentkey",)
@@ -127,7 +127,7 @@ class ServiceNow:
         if own:
             condition = f"tablename={kind}^fieldnameIN{','.join(own)}"
             holds = {**only_kind, "fieldname": frozenset(own)}
-            body = self._columns.audit_body(own)
+            body = columns.audit_body(own)
             yield Stream(audit_stream(kind), table, _AUDIT, condition, holds, stamp, needed, body)
         condition = f"tablename={kind}" + (f"^fieldnameNOT IN{','.join(own)}" if own else "")
         yield Stream(saves_stream(kind), table, _SAVES, condition, only_kind, stamp, needed, stripped)

@@ -10,12 +10,6 @@ class Options(BaseModel):
 
     audit: bool = True
     """Read the history from ``sys_audit``. Without it only the present state of records is known."""
-    person_fields: tuple[str, ...] = ()
-    """Columns that hold accounts, besides the stock ones; their values become pseudonyms."""
-    text_fields: tuple[str, ...] = ()
-    """Columns that hold free text, besides the stock ones; their values become references."""
-    plain_fields: tuple[str, ...] = ()
-    """Columns whose values are kept although they look like free text: custom choices (``u_``, ``x_``)."""
     language: str = Field("en", pattern=r"^[a-z]{2}([_-][A-Za-z]{2})?$")
     """Language of the labels of choices."""
     table: str = Field("incident", pattern=r"^[a-z][a-z0-9_]*$")

@@ -58,6 +58,10 @@ class ProcessMapping(Strict):
         """The source's fields that are named here, each once, in order: all that is fetched."""
         return tuple(dict.fromkeys(a.field for a in self.attributes.values() if a.field is not None))
 
+    def fields_of_type(self, type_: str) -> frozenset[str]:
+        """Those of them that attributes of this type name."""
+        return frozenset(a.field for a in self.attributes.values() if a.field is not None and a.type == type_)
+
     def audited_fields(self) -> frozenset[str]:
         """Those of them whose history the source keeps."""
         return frozenset(a.field for a in self.attributes.values() if a.field is not None and a.audited)

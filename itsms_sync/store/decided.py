@@ -183,7 +183,7 @@ def places(
 
 def titles(connection: Connection) -> dict[str, str]:
     """Native id -> title of every group, for texts."""
-    return dict(connection.execute(select(party.c.native_id, party.c.title)).tuples().all())
+    return dict(connection.execute(select(party.c.native_id, party.c.title)).all())
 
 
 def decided_periods(connection: Connection, process: str) -> set[tuple[str, str, str, int]]:

@@ -25,6 +25,7 @@ from itsms_sync.store.schema import (
     payload,
     person,
     poll,
+    reading,
     record,
     source,
 )
@@ -111,12 +112,33 @@ class Ingested:
                 )
             )
 
-    def cursors(self) -> dict[str, str]:
+    def begin_kind(self, kind: str, fields: Sequence[str], at: int) -> dict[str, str]:
+        """Marks the kind as unfinished until ``end_kind``; returns the cursors of its streams.
+
+        A field that was not asked for before has no history here: the kind is then read anew from its beginning. What
+        is stored already is not stored again.
+        """
+        names = ",".join(sorted(fields))
+        mine = and_(reading.c.source_id == self.source_id, reading.c.kind == kind)
+        of_kind = and_(cursor.c.source_id == self.source_id, cursor.c.kind == kind)
         with self._engine.begin() as connection:
-            rows = connection.execute(
-                select(cursor.c.stream, cursor.c.value).where(cursor.c.source_id == self.source_id)
-            )
-            return dict(rows.tuples().all())
+            known = connection.execute(select(reading.c.fields).where(mine)).scalar()
+            if known is None:
+                connection.execute(
+                    insert(reading).values(source_id=self.source_id, kind=kind, fields=names, unfinished_since=at)
+                )
+            else:
+                if set(fields) - set(known.split(",")):
+                    connection.execute(delete(cursor).where(of_kind))
+                connection.execute(update(reading).where(mine).values(fields=names, unfinished_since=at))
+            rows = connection.execute(select(cursor.c.stream, cursor.c.value).where(of_kind))
+            return dict(rows.all())
+
+    def end_kind(self, kind: str) -> None:
+        """All that the source had to say of the kind was read (or will not be told)."""
+        mine = and_(reading.c.source_id == self.source_id, reading.c.kind == kind)
+        with self._engine.begin() as connection:
+            connection.execute(update(reading).where(mine).values(unfinished_since=None))
 
     def begin_poll(self, connection: Connection, page: Page, at: int) -> int:
         """Opens the coverage record of the window that ``page`` starts."""
@@ -175,7 +197,7 @@ class Ingested:
         self.store_facts(connection, kind, facts, at)
         self.border.flush(connection)
         self.note_gaps(connection, page.gaps, at)
-        self._move_cursor(connection, poll_id, page)
+        self._move_cursor(connection, poll_id, kind, page)
         connection.execute(
             update(poll)
             .where(poll.c.id == poll_id)
@@ -189,11 +211,11 @@ class Ingested:
             )
         )
 
-    def _move_cursor(self, connection: Connection, poll_id: int, page: Page) -> None:
+    def _move_cursor(self, connection: Connection, poll_id: int, kind: str, page: Page) -> None:
         key = and_(cursor.c.source_id == self.source_id, cursor.c.stream == page.stream)
         values = {"value": page.cursor, "poll_id": poll_id}
         if connection.execute(update(cursor).where(key).values(values)).rowcount == 0:
-            connection.execute(insert(cursor).values(source_id=self.source_id, stream=page.stream, **values))
+            connection.execute(insert(cursor).values(source_id=self.source_id, stream=page.stream, kind=kind, **values))
 
     def store_facts(self, connection: Connection, kind: str, facts: Facts, at: int) -> None:
         """Records and events, for reading and for replay. Touched records are to be judged anew."""

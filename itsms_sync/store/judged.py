@@ -16,6 +16,7 @@ from itsms_sync.store.schema import (
     fact,
     judgement,
     poll,
+    reading,
     record,
     verdict,
 )
@@ -242,6 +243,14 @@ def audited(connection: Connection, source_id: int, kind: str) -> frozenset[str]
             select(audited_field.c.field).where(audited_field.c.source_id == source_id, audited_field.c.kind == kind)
         ).scalars()
     )
+
+
+def unfinished(connection: Connection, source_id: int, kind: str) -> bool:
+    """Whether the newest window of the kind was not read to its end: its records and their histories may not fit."""
+    since = connection.execute(
+        select(reading.c.unfinished_since).where(reading.c.source_id == source_id, reading.c.kind == kind)
+    ).scalar()
+    return since is not None
 
 
 def newest_judgement(connection: Connection) -> tuple[str, int] | None:

@@ -90,11 +90,22 @@ poll = Table(
     comment="Coverage record of one window: what was asked for, seen and closed.",
 )
 
+reading = Table(
+    "reading",
+    metadata,
+    Column("source_id", ForeignKey("source.id"), primary_key=True),
+    Column("kind", String(60), primary_key=True),
+    Column("fields", Text, nullable=False, comment="asked for since the cursors began, comma separated, sorted"),
+    Column("unfinished_since", Instant, comment="a window was begun and not read to its end yet"),
+    comment="Per kind of record: which fields its cursors cover, and whether its newest window is complete.",
+)
+
 cursor = Table(
     "cursor",
     metadata,
     Column("source_id", ForeignKey("source.id"), primary_key=True),
     Column("stream", String(120), primary_key=True),
+    Column("kind", String(60), nullable=False),
     Column("value", Text, nullable=False),
     Column("poll_id", ForeignKey("poll.id"), nullable=False),
 )

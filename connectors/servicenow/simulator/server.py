@@ -16,7 +16,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from random import Random
 from threading import Event, Lock, Thread
-from time import time  # noqa: TID251 - it stands for the vendor's machine, which has a clock of its own
+from time import time
 from typing import Any, cast
 
 import orjson

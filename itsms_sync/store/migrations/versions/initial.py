@@ -269,6 +269,20 @@ def upgrade() -> None:
         comment="The one table that leads from a pseudonym back to a person.",
     )
     op.create_table(
+        "reading",
+        sa.Column("source_id", sa.Integer(), nullable=False),
+        sa.Column("kind", sa.String(length=60), nullable=False),
+        sa.Column(
+            "fields", sa.Text(), nullable=False, comment="asked for since the cursors began, comma separated, sorted"
+        ),
+        sa.Column(
+            "unfinished_since", sa.BigInteger(), nullable=True, comment="a window was begun and not read to its end yet"
+        ),
+        sa.ForeignKeyConstraint(["source_id"], ["source.id"], name=op.f("fk_reading_source_id_source")),
+        sa.PrimaryKeyConstraint("source_id", "kind", name=op.f("pk_reading")),
+        comment="Per kind of record: which fields its cursors cover, and whether its newest window is complete.",
+    )
+    op.create_table(
         "record",
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("source_id", sa.Integer(), nullable=False),
@@ -315,6 +329,7 @@ def upgrade() -> None:
         "cursor",
         sa.Column("source_id", sa.Integer(), nullable=False),
         sa.Column("stream", sa.String(length=120), nullable=False),
+        sa.Column("kind", sa.String(length=60), nullable=False),
         sa.Column("value", sa.Text(), nullable=False),
         sa.Column("poll_id", sa.Integer(), nullable=False),
         sa.ForeignKeyConstraint(["poll_id"], ["poll.id"], name=op.f("fk_cursor_poll_id_poll")),
@@ -452,6 +467,7 @@ def downgrade() -> None:
         batch_op.drop_index("ix_record_judge_at")
 
     op.drop_table("record")
+    op.drop_table("reading")
     op.drop_table("pseudonym")
     with op.batch_alter_table("poll", schema=None) as batch_op:
         batch_op.drop_index("ix_poll_source_id_stream")
