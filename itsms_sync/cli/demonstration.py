@@ -67,7 +67,7 @@ def _parts(stop: "Stop", seed: int, *, live: bool) -> "Iterator[Wired]":
 
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="itsms-demo-")))
-        click.secho("1. A made-up service desk", bold=True)
+        screen.head("1. A made-up service desk")
         desk = {"desk": "lively", "seed": str(seed), "days": str(DAYS), "live": "true" if live else "false"}
         servicenow = simulator("servicenow")(options=desk)
         stack.callback(servicenow.stop)
@@ -94,13 +94,13 @@ def _first_cycle(parts: "Wired") -> None:
     from itsms_sync.cli.reading import figures_of, show_figures
     from itsms_sync.cli.working import settled, show_cycle
 
-    click.secho("\n2. One cycle: read, judge, decide, act", bold=True)
+    screen.head("\n2. One cycle: read, judge, decide, act")
     started = time.monotonic()
     report = parts.run_cycle()
     outbox = settled(parts, report.outbox)
     screen.say(f"   took {time.monotonic() - started:.1f} s")
     show_cycle(report, outbox, parts, dry_run=False)
-    click.secho("3. What the documented procedure asks for, and what was found", bold=True)
+    screen.head("3. What the documented procedure asks for, and what was found")
     with parts.engine.begin() as connection:
         figure = figures_of(connection, "incident", with_cases=False)
     show_figures(f"incident: {figure['cases']:,} cases", figure)

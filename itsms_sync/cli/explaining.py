@@ -2,7 +2,6 @@
 
 from typing import TYPE_CHECKING, Any
 
-import click
 import orjson
 
 from itsms_sync.cli import screen
@@ -133,7 +132,7 @@ def show(explanation: dict[str, Any]) -> None:
     if "ticket" in explanation:
         _show_ticket(explanation)
         return
-    click.secho(f"{explanation['case']}  {explanation['kind']} in {explanation['source']}", bold=True)
+    screen.head(f"{explanation['case']}  {explanation['kind']} in {explanation['source']}")
     screen.say(explanation["url"])
     for state in explanation["states"]:
         ended = f", ended {screen.when(state['ended_at'])}" if state["ended_at"] else ", still open"
@@ -205,7 +204,7 @@ def _show_basis(explanation: dict[str, Any]) -> None:
 
 def _show_ticket(explanation: dict[str, Any]) -> None:
     ticket, found = explanation["ticket"], explanation["nonconformity"]
-    click.secho(f"{ticket['label']}  {ticket['state']}", bold=True)
+    screen.head(f"{ticket['label']}  {ticket['state']}")
     screen.say(ticket["url"])
     if found is None:
         screen.say("A digest; no nonconformity of its own.")

@@ -12,16 +12,25 @@ DONE, FINDINGS, USAGE, UNAVAILABLE, INTERRUPTED = 0, 1, 2, 3, 130
 
 
 def say(text: str = "") -> None:
+    _clear()
     click.echo(text)
+
+
+def head(text: str) -> None:
+    """A heading."""
+    _clear()
+    click.secho(text, bold=True)
 
 
 def note(text: str) -> None:
     """To the error stream, so that a JSON answer stays clean."""
+    _clear()
     click.echo(text, err=True)
 
 
 def fail(text: str, code: int) -> NoReturn:
     """Says what is wrong and what to do, and ends."""
+    _clear()
     click.echo(text, err=True)
     raise SystemExit(code)
 
@@ -29,6 +38,7 @@ def fail(text: str, code: int) -> NoReturn:
 def json(value: Any) -> None:
     import orjson
 
+    _clear()
     click.echo(orjson.dumps(value, option=orjson.OPT_INDENT_2, default=str).decode())
 
 
@@ -38,6 +48,7 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], *, 
     from rich.console import Console
     from rich.table import Table
 
+    _clear()
     content = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
     for name in columns:
         content.add_column(name, justify="right" if name in right else "left", overflow="fold")
@@ -64,7 +75,7 @@ def blocks(body: Sequence[Any]) -> None:
     for block in body:
         if block.kind == "heading":
             say()
-            click.secho(block.text, bold=True)
+            head(block.text)
         elif block.kind == "paragraph":
             click.echo(click.wrap_text(block.text, width=100))
         for item in block.items:
@@ -92,22 +103,53 @@ def with_iso(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 class Progress:
-    """A line per stream that grows while pages come in; quiet where nobody watches."""
+    """A bar per stream that moves while pages come in; quiet where nobody watches, gone when something is said.
+
+    How many rows will come is not known, so the bar only shows that it lives, and how many came.
+    """
 
     def __init__(self) -> None:
         self._on = sys.stderr.isatty()
-        self._last = ""
+        self._display: Any = None
+        self._tasks: dict[str, Any] = {}
 
     def __call__(self, source: str, stream: str, rows: int) -> None:
         if not self._on:
             return
+        if self._display is None:
+            self._begin()
         name = f"{source} {stream}"
-        if self._last not in ("", name):
-            click.echo(err=True)
-        self._last = name
-        click.echo(f"\r  reading {name}: {rows:,} rows", err=True, nl=False)
+        if name not in self._tasks:
+            self._tasks[name] = self._display.add_task(name, total=None)
+        self._display.update(self._tasks[name], completed=rows)
+
+    def _begin(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+        columns = (
+            TextColumn("  {task.description}"),
+            BarColumn(),
+            TextColumn("{task.completed:,.0f} rows"),
+            TimeElapsedColumn(),
+        )
+        self._display = Progress(*columns, console=Console(stderr=True), transient=True)
+        self._display.start()
+        _shown.append(self)
 
     def end(self) -> None:
-        if self._on and self._last:
-            click.echo(err=True)
-            self._last = ""
+        """Takes the bars away; the next page brings new ones."""
+        if self._display is not None:
+            self._display.stop()
+            self._display = None
+            self._tasks = {}
+            _shown.remove(self)
+
+
+_shown: list[Progress] = []
+"""What is on the screen now and has to go before anything else is printed."""
+
+
+def _clear() -> None:
+    for progress in list(_shown):
+        progress.end()

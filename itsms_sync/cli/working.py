@@ -126,7 +126,7 @@ def _show_opened(report: "CycleReport", *, dry_run: bool) -> None:
     if dry_run:
         for write in (*[o.write for o in report.opened if not o.queued], *report.digests):
             screen.say()
-            click.secho(f"=== would be sent: {write.summary}", bold=True)
+            screen.head(f"=== would be sent: {write.summary}")
             screen.blocks(write.body)
 
 
