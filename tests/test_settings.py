@@ -1,0 +1,415 @@
+"""Configuration: what is shipped is right, and what is wrong is told at its line and column, all at once."""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from datetime import date, timedelta
+from pathlib import Path
+
+import pytest
+
+from itsms_sync.documents import Invalid
+from itsms_sync.settings import Credential, Secret, SecretUnavailable, Settings
+from itsms_sync.sms.mapping import LogColumns
+from itsms_sync.wiring import Configuration, read_configuration, read_document, read_library
+
+ROOT = Path(__file__).parent.parent
+
+CONFIG = """\
+database: sqlite:///data.db
+documents: mappings
+sources:
+  desk:
+    system: servicenow
+    url: https://desk.example
+    credential:
+      username: itsms
+      password: {env: DESK_PASSWORD}
+    options: {audit: true}
+  tracker:
+    system: jira
+    url: https://tracker.example
+    read: false
+    credential:
+      username: bot@example.com
+      token: {file: token.txt}
+    options: {project: CAPA}
+tickets:
+  target: tracker
+  processes: [incident]
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A configuration with the shipped documents; nothing is wrong with it."""
+    shutil.copytree(ROOT / "mappings", tmp_path / "mappings")
+    (tmp_path / "itsms.yaml").write_text(CONFIG)
+    return tmp_path
+
+
+def changed(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert 1 == text.count(old), f"{old!r} stands {text.count(old)} times in {path.name}"
+    path.write_text(text.replace(old, new))
+
+
+def place(path: Path, mark: str, nth: int = 0) -> tuple[int, int]:
+    """Line and column of the (nth) place where ``mark`` stands."""
+    text = path.read_text()
+    at = -1
+    for _ in range(nth + 1):
+        at = text.index(mark, at + 1)
+    return text.count("\n", 0, at) + 1, at - (text.rfind("\n", 0, at) + 1) + 1
+
+
+def problems(folder: Path) -> list[str]:
+    """All that is told, without the path of the folder."""
+    with pytest.raises(Invalid) as told:
+        read_configuration(folder / "itsms.yaml")
+    return [str(problem).replace(f"{folder}/", "") for problem in told.value.problems]
+
+
+# --- what is shipped
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "config").glob("*.yaml")), ids=lambda path: path.name)
+def test_every_shipped_configuration_reads(path: Path) -> None:
+    found = read_configuration(path)
+    assert set(found.library.processes.processes) >= set(
+        found.settings.tickets.processes if found.settings.tickets else ()
+    )
+    assert [] == [s for s in found.settings.sources.values() if s.go_live is None and s.read]
+
+
+def test_every_shipped_mapping_reads() -> None:
+    library = read_library(ROOT / "mappings")
+    assert ["incident"] == list(library.judged_processes("servicenow"))
+    on_disk = {
+        str(p.relative_to(ROOT / "mappings"))
+        for p in (ROOT / "mappings").rglob("*.yaml")
+        if p.parent.name not in ("texts", "logs")
+    }
+    assert on_disk == set(library.digests)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "mappings" / "logs").glob("*.yaml")), ids=lambda path: path.name)
+def test_every_shipped_log_mapping_reads(path: Path) -> None:
+    assert "incident" == read_document(path, LogColumns).process
+
+
+def test_a_configuration_means_what_it_says(folder: Path) -> None:
+    settings = read_configuration(folder / "itsms.yaml").settings
+    desk, tracker = settings.sources["desk"], settings.sources["tracker"]
+    assert ("servicenow", True, timedelta(minutes=10), 1000) == (desk.system, desk.read, desk.overlap, desk.page_size)
+    assert (False, {"project": "CAPA"}) == (tracker.read, tracker.options)
+    assert (timedelta(minutes=1), "00:05") == (settings.schedule.poll_every, settings.schedule.reload_documents_at)
+    assert settings.tickets is not None
+    assert (5, 25, "en", 3) == (
+        settings.tickets.cap_per_owner,
+        settings.tickets.max_writes_per_cycle,
+        settings.tickets.language,
+        settings.tickets.unclear_limit,
+    )
+
+
+def test_dates_and_durations(folder: Path) -> None:
+    changed(folder / "itsms.yaml", "    read: false\n", "    read: false\n    go_live: 2026-12-01\n    overlap: PT2H\n")
+    tracker = read_configuration(folder / "itsms.yaml").settings.sources["tracker"]
+    assert (date(2026, 12, 1), timedelta(hours=2)) == (tracker.go_live, tracker.overlap)
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("sqlite:///data.db", "sqlite:///{folder}/data.db"),
+        ("sqlite:///../data.db", "sqlite:///{parent}/data.db"),
+        ("sqlite:////var/lib/data.db", "sqlite:////var/lib/data.db"),
+        ("postgresql://db/itsms", "postgresql://db/itsms"),
+    ],
+)
+def test_a_relative_database_is_relative_to_the_file(folder: Path, url: str, expected: str) -> None:
+    changed(folder / "itsms.yaml", "sqlite:///data.db", url)
+    found: Configuration = read_configuration(folder / "itsms.yaml")
+    assert expected.format(folder=folder, parent=folder.parent) == found.database_url()
+
+
+# --- what is wrong
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "mark", "message"),
+    [
+        (
+            "    read: false",
+            "    raed: false",
+            "raed",
+            "there is no key `raed` here; did you mean `read`?",
+        ),
+        (
+            "system: servicenow",
+            "system: servicenov",
+            "system: servicenov",
+            "no plug-in 'servicenov' is installed; there are: jira, servicenow",
+        ),
+        (
+            "password: {env: DESK_PASSWORD}",
+            "password: {}",
+            "{}",
+            "name one place: env (a variable) or file (a path)",
+        ),
+        (
+            "password: {env: DESK_PASSWORD}",
+            "password: {env: A, file: b}",
+            "{env: A",
+            "name one place: env (a variable) or file (a path)",
+        ),
+        (
+            "      password: {env: DESK_PASSWORD}\n",
+            "      password: {env: A}\n      token: {env: B}\n",
+            "username: itsms",
+            "name one secret: password or token",
+        ),
+        ("      password: {env: DESK_PASSWORD}\n", "", "username: itsms", "name one secret: password or token"),
+        (
+            "target: tracker",
+            "target: trakcer",
+            "target: trakcer",
+            "source 'trakcer' is not defined under sources",
+        ),
+        (
+            "processes: [incident]",
+            "processes: [incident, incidnet]",
+            "incidnet",
+            "process 'incidnet' is not defined in processes.yaml",
+        ),
+        ("url: https://desk.example", "url: desk", "desk\n", "must be a valid URL, relative URL without a base"),
+        ("    read: false", "    overlap: 10", "10", "must be a duration like PT4H, not the number `10`"),
+        ("    read: false", "    page_size: 0", "0\n    cred", "must be greater than or equal to 1"),
+        (
+            "    read: false",
+            "    go_live: 1.12.2026",
+            "1.12",
+            "must be a date like 2026-01-31, not the text `1.12.2026`",
+        ),
+        ("  target: tracker", "  target: tracker\n  cap_per_owner: 0", "0\n", "must be greater than or equal to 1"),
+        ("  target: tracker\n", "", "tickets", "the key `target` is missing"),
+        ("    url: https://tracker.example\n", "", "tracker:\n", "the key `url` is missing"),
+        ("  desk:", "  Desk:", "Desk", "String should match pattern '^[a-z][a-z0-9_]*$'"),
+    ],
+)
+def test_a_fault_in_the_configuration(folder: Path, old: str, new: str, mark: str, message: str) -> None:
+    path = folder / "itsms.yaml"
+    changed(path, old, new)
+    line, column = place(path, mark)
+    assert [f"itsms.yaml:{line}:{column}: {message}"] == problems(folder)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "mark", "message"),
+    [
+        ("{audit: true}", "{audti: true}", "audti", "there is no option `audti`"),
+        (
+            "{audit: true}",
+            "{audit: perhaps}",
+            "audit: perhaps",
+            "Input should be a valid boolean, unable to interpret input",
+        ),
+        ("{project: CAPA}", "{project: capa}", "project: capa", "String should match pattern '^[A-Z][A-Z0-9_]+$'"),
+        ("{project: CAPA}", "{issue_type: Task}", "{issue_type: Task}", "the option `project` is missing"),
+    ],
+)
+def test_a_fault_in_the_options_of_a_plug_in(folder: Path, old: str, new: str, mark: str, message: str) -> None:
+    path = folder / "itsms.yaml"
+    changed(path, old, new)
+    line, column = place(path, mark)
+    (told,) = problems(folder)
+    assert told.startswith(f"itsms.yaml:{line}:{column}: ")
+    assert message in told
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "mark", "message"),
+    [
+        (
+            "servicenow.yaml",
+            """{when: "state = 'work'"}""",
+            """{when: "state = 'work' AND categry = ''"}""",
+            "categry",
+            "there is no column `categry`: did you mean `category`?",
+        ),
+        (
+            "servicenow.yaml",
+            """{when: "category <> ''"}""",
+            "\n        when: >-\n          category <> ''\n          AND prioriti <> ''",
+            "prioriti <>",
+            "there is no column `prioriti`",
+        ),
+        (
+            "servicenow.yaml",
+            "      impact: {field: impact}",
+            "      impact: {}",
+            "impact: {}",
+            "an attribute has either a field or a condition (when)",
+        ),
+        (
+            "procedures/incident.yaml",
+            "skips: [I5]",
+            "skips: [I55]",
+            "skips",
+            "step 'I55' is not documented under steps",
+        ),
+        (
+            "procedures/incident.yaml",
+            "    step: I8\n",
+            "    step: I88\n",
+            "step: I88",
+            "step 'I88' is not documented under steps",
+        ),
+        (
+            "procedures/incident.yaml",
+            "owner: incident_process_owner",
+            "owner: nobody",
+            "owner: nobody",
+            "role 'nobody' is not defined in processes.yaml",
+        ),
+        (
+            "procedures/incident.yaml",
+            "    when: first_contact\n",
+            "    when: last_contact\n",
+            "last_contact",
+            "there is no column `last_contact`",
+        ),
+        (
+            "procedures/incident.yaml",
+            "activity: resolve, role: Resolver",
+            "activity: resolv, role: Resolver",
+            "activity: resolv,",
+            "no mapping produces the activity 'resolv'",
+        ),
+        (
+            "processes.yaml",
+            "owner: sms_manager",
+            "owner: boss",
+            "owner: boss",
+            "role 'boss' is not defined under roles",
+        ),
+        (
+            "texts/en.yaml",
+            '  summary: "{{ process }}: digest',
+            '  summary: "{{ process }: digest',
+            'summary: "{{ process }: digest',
+            "the template does not parse",
+        ),
+    ],
+)
+def test_a_fault_in_a_document(folder: Path, file: str, old: str, new: str, mark: str, message: str) -> None:
+    path = folder / "mappings" / file
+    changed(path, old, new)
+    line, column = place(path, mark)
+    told = problems(folder)
+    assert 1 == len(told)
+    assert told[0].startswith(f"mappings/{file}:{line}:{column}: {message}")
+
+
+def test_all_problems_of_all_files_are_told_at_once(folder: Path) -> None:
+    """Also those of the meaning in one file while another has problems of its shape."""
+    mappings = folder / "mappings"
+    changed(folder / "itsms.yaml", "target: tracker", "target: trakcer")
+    changed(folder / "itsms.yaml", "{project: CAPA}", "{project: capa}")
+    changed(mappings / "servicenow.yaml", "\"state = 'hold'\"", "\"stat = 'hold'\"")
+    changed(mappings / "processes.yaml", "owner: sms_manager", "owner: boss")
+    changed(mappings / "procedures" / "incident.yaml", "review_due: ", "reviewdue: ")
+    changed(mappings / "texts" / "en.yaml", "language: en", "language: english")
+    shutil.copy(ROOT / "mappings" / "procedures" / "incident.yaml", mappings / "procedures" / "incident_2.yaml")
+    changed(mappings / "procedures" / "incident_2.yaml", "skips: [I5]", "skips: [I55]")
+    told = problems(folder)
+    assert {
+        "itsms.yaml": 2,
+        "mappings/procedures/incident.yaml": 2,
+        "mappings/procedures/incident_2.yaml": 1,
+        "mappings/processes.yaml": 1,
+        "mappings/servicenow.yaml": 1,
+        "mappings/texts/en.yaml": 1,
+    } == {name: sum(t.startswith(name + ":") for t in told) for name in {t.split(":")[0] for t in told}}
+
+
+@pytest.mark.parametrize("file", ["itsms.yaml", "mappings/processes.yaml", "mappings/texts/en.yaml"])
+def test_a_file_that_is_missing_is_a_problem_like_any_other(folder: Path, file: str) -> None:
+    (folder / file).unlink()
+    (told,) = problems(folder)
+    assert told.startswith(f"{file}:1:1: cannot be read: No such file or directory")
+
+
+# --- secrets
+
+
+def credential(**values: object) -> Credential:
+    return Credential.model_validate({"username": "bot", "password": {"env": "X"}, **values})
+
+
+def test_a_file_is_read_each_time(tmp_path: Path) -> None:
+    secret = Secret(file="token.txt")
+    for value in ("first", "second"):
+        (tmp_path / "token.txt").write_text(f"{value}\n")
+        assert value == secret.read(tmp_path)
+
+
+def test_the_environment_is_read_each_time(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for value in ("first", "second"):
+        monkeypatch.setenv("ITSMS_TEST_SECRET", value)
+        assert value == Secret(env="ITSMS_TEST_SECRET").read(tmp_path)
+
+
+def test_a_credential_is_a_user_and_one_secret(tmp_path: Path) -> None:
+    (tmp_path / "user").write_text("bot\n")
+    (tmp_path / "secret").write_text("s3cret\n")
+    with_token = Credential(username=Secret(file="user"), token=Secret(file="secret"))
+    with_password = Credential(username="bot", password=Secret(file="secret"))
+    assert {"username": "bot", "token": "s3cret"} == with_token.read(tmp_path)
+    assert {"username": "bot", "password": "s3cret"} == with_password.read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("secret", "message"),
+    [
+        (Secret(env="ITSMS_TEST_UNSET"), "the environment variable ITSMS_TEST_UNSET is not set"),
+        (Secret(file="gone.txt"), "gone.txt: No such file or directory"),
+        (Secret(file="binary.bin"), "binary.bin is not text in UTF-8"),
+        (Secret(file="."), "Is a directory"),
+    ],
+)
+def test_a_secret_that_cannot_be_read_names_its_place_and_never_its_value(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, secret: Secret, message: str
+) -> None:
+    monkeypatch.delenv("ITSMS_TEST_UNSET", raising=False)
+    (tmp_path / "binary.bin").write_bytes(b"s3cret\xff\xfe")
+    with pytest.raises(SecretUnavailable) as told:
+        secret.read(tmp_path)
+    assert message in str(told.value)
+    chain = [told.value, told.value.__cause__]
+    assert not any("s3cret" in repr(vars(e) | {"args": e.args}) for e in chain if e is not None)
+    assert not isinstance(told.value.__cause__, UnicodeDecodeError)
+
+
+def everything(settings: Settings) -> Sequence[str]:
+    parts: list[object] = [settings, settings.tickets, settings.schedule]
+    for source in settings.sources.values():
+        parts += [source, source.credential, source.credential.password, source.credential.token]
+    return [form(part) for part in parts for form in (str, repr, lambda p: str(getattr(p, "__dict__", "")))]
+
+
+def test_no_settings_object_knows_a_secret(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DESK_PASSWORD", "env-s3cret")
+    (folder / "token.txt").write_text("file-s3cret")
+    settings = read_configuration(folder / "itsms.yaml").settings
+    read: list[Mapping[str, str]] = [source.credential.read(folder) for source in settings.sources.values()]
+    assert ["env-s3cret", "file-s3cret"] == [read[0]["password"], read[1]["token"]]
+    assert not any("s3cret" in text for text in everything(settings))
+    assert "s3cret" not in settings.model_dump_json()
+
+
+def test_a_secret_cannot_be_written_where_its_place_belongs(folder: Path) -> None:
+    changed(folder / "itsms.yaml", "password: {env: DESK_PASSWORD}", "password: s3cret-in-plain-sight")
+    (told,) = problems(folder)
+    line, column = place(folder / "itsms.yaml", "s3cret")
+    assert told.startswith(f"itsms.yaml:{line}:{column}: ")
