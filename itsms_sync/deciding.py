@@ -1,5 +1,6 @@
 """From verdicts to intents: reads figures, lets ``corrective`` decide, commits what was decided. Sends nothing."""
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,7 @@ from itsms_sync.procedures.library import Library
 from itsms_sync.procedures.model import Demand, Procedure, Severity
 from itsms_sync.records import Write
 from itsms_sync.store import decided
+from itsms_sync.store.judged import unfinished
 
 AT_ONCE = (Severity.S1, Severity.S2)
 
@@ -94,11 +96,11 @@ class Deciding:
                     off.append(process)
                     continue
                 part = _ProcessDeciding(connection, self, self._rules, process, learned_at, dry_run)
+                part.promote_queued()  # who waits goes before who comes
                 decisions = part.decisions()
                 periods += len(decisions.periods)
                 opened += part.open(decisions)
                 digests += part.digests(decisions)
-                part.promote_queued()
         return Outcome(periods, tuple(opened), tuple(digests), before, tuple(off))
 
     def _before(self, connection: Connection, source: LiveSource) -> dict[str, Share]:
@@ -191,7 +193,7 @@ class _ProcessDeciding:
 
     def _period_figures(self) -> list[PeriodFigures]:
         covered = decided.covered_until(self._connection, [s.source_id for s in self._sources])
-        if covered is None:
+        if covered is None or self._reading_is_unfinished():
             return []
         taken = decided.decided_periods(self._connection, self._process)
         shares: dict[tuple[int, Identity], tuple[Period, Share]] = {}
@@ -205,6 +207,13 @@ class _ProcessDeciding:
                     shares[period.start, identity] = period, share.plus(Share(row.judged, row.deviating, row.unknown))
         ordered = sorted(shares.items(), key=lambda item: item[0][0])
         return [PeriodFigures(identity, period, share) for (_, identity), (period, share) in ordered]
+
+    def _reading_is_unfinished(self) -> bool:
+        """A period is decided once, so not on a read that was cut off."""
+        return any(
+            unfinished(self._connection, s.source_id, self._library.mappings[s.system].processes[self._process].kind)
+            for s in self._sources
+        )
 
     def _hits(self) -> list[Hits]:
         demands = self._demands()
@@ -320,7 +329,8 @@ class _ProcessDeciding:
         if not observed and not queued:
             return []
         owner = self._procedure.owner
-        key = f"digest.{self._process}.{owner}.{newest.name}"[:80]
+        named = hashlib.sha256(f"{self._tenant}\0{self._process}\0{owner}".encode()).hexdigest()[:12]
+        key = f"digest.{named}.{newest.name}"
         write = evidence.digest(
             key, self._names(owner), newest, queued, observed, self._rules.cap_per_owner, self._rules.texts
         )

@@ -291,7 +291,7 @@ IDENTITIES = st.builds(
     Identity,
     st.from_regex(r"\A[a-z][a-z0-9_]{0,59}\Z"),
     st.from_regex(r"\A[a-z][a-z0-9_]{0,59}\Z"),
-    st.from_regex(r"\A[A-Z][A-Z0-9]*(-[A-Z0-9]+)+\Z").filter(lambda t: len(t) <= 60),
+    st.from_regex(r"\A[A-Z][A-Z0-9]*(-[A-Z0-9]+)+\Z").filter(lambda t: len(t) <= 50),
     st.sampled_from(["CF1", "TI2"]),
     st.text(max_size=200),
 )

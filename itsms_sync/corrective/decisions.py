@@ -27,7 +27,7 @@ class Identity:
     def key(self, generation: int) -> str:
         """The key that the ticket carries, at most 80 characters."""
         text = "\0".join((self.tenant, self.process, self.requirement, self.check, self.scope))
-        return f"{self.requirement}.{hashlib.sha256(text.encode()).hexdigest()[:8]}.g{generation}"
+        return f"{self.requirement}.{hashlib.sha256(text.encode()).hexdigest()[:12]}.g{generation}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from jinja2 import StrictUndefined, TemplateError
+from jinja2.meta import find_undeclared_variables
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from pydantic import Field, StringConstraints
 
@@ -42,21 +43,60 @@ class Texts(Strict):
     digest: TicketText
 
     def problems(self) -> list[Fault]:
-        """Templates that do not parse."""
-        found: list[Fault] = []
-        for name in ("ticket", "digest"):
-            text: TicketText = getattr(self, name)
-            places: list[tuple[Place, str | None]] = [((name, "summary"), text.summary)]
+        """Templates that do not parse, or name values and lists that there are not."""
+        faults: list[Fault] = []
+        for name, text in (("ticket", self.ticket), ("digest", self.digest)):
+            faults += _template_faults((name, "summary"), text.summary, VALUES[name])
             for index, block in enumerate(text.body):
-                places += [
-                    ((name, "body", index, part), getattr(block, part)) for part in ("heading", "paragraph", "each")
-                ]
-            for place, template in places:
-                try:
-                    _ENVIRONMENT.from_string(template or "")
-                except TemplateError as error:
-                    found.append(Fault(place, f"the template does not parse: {error}"))
-        return found
+                faults += _block_faults((name, "body", index), block, VALUES[name])
+        return faults
+
+
+VALUES = {
+    "ticket": frozenset(
+        (
+            *("key", "process", "owner", "requirement", "procedure", "x", "n", "unknown", "rate", "lower", "upper"),
+            *("tolerance", "span", "periods", "kinds", "places", "examples", "shown", "more", "steps"),
+        )
+    ),
+    "digest": frozenset(("process", "owner", "period", "cap", "queued", "observed", "steps")),
+}
+"""What the templates of each text may use; ``evidence`` fills it."""
+
+ENTRIES = {
+    "periods": frozenset(("name", "x", "n", "rate", "exceeds")),
+    "kinds": frozenset(("detail", "number")),
+    "places": frozenset(("title", "x", "n", "rate")),
+    "examples": frozenset(("label", "url", "at", "detail")),
+    "queued": frozenset(("drift", "x", "n", "rate")),
+    "observed": frozenset(("drift", "x", "n", "rate", "tolerance")),
+    "steps": frozenset(("text",)),
+}
+"""The lists that bullets can be made of, and what each entry has."""
+
+
+def _block_faults(place: Place, block: TextBlock, values: frozenset[str]) -> list[Fault]:
+    faults = _template_faults((*place, "heading"), block.heading or "", values)
+    faults += _template_faults((*place, "paragraph"), block.paragraph or "", values)
+    if block.bullets is None:
+        return faults
+    lists = sorted(values & ENTRIES.keys())
+    if block.bullets not in lists:
+        return [
+            *faults,
+            Fault((*place, "bullets"), f"there is no list {block.bullets!r}; there are: {', '.join(lists)}"),
+        ]
+    return faults + _template_faults((*place, "each"), block.each, values | ENTRIES[block.bullets])
+
+
+def _template_faults(place: Place, template: str, values: frozenset[str]) -> list[Fault]:
+    try:
+        used = find_undeclared_variables(_ENVIRONMENT.parse(template))
+    except TemplateError as error:
+        return [Fault(place, f"the template does not parse: {error}")]
+    return [
+        Fault(place, f"there is no value {name!r}; docs/texts.md lists what there is") for name in sorted(used - values)
+    ]
 
 
 def render(text: TicketText, values: Mapping[str, Any]) -> tuple[str, tuple[Block, ...]]:

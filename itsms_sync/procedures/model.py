@@ -16,7 +16,7 @@ from itsms_sync.sms.mapping import condition_problems
 from itsms_sync.sms.processes import Slug
 from itsms_sync.sms.strict import Fault, Strict
 
-RequirementId = Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Z0-9]*(-[A-Z0-9]+)+$", max_length=60)]
+RequirementId = Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Z0-9]*(-[A-Z0-9]+)+$", max_length=50)]
 
 
 class Severity(StrEnum):

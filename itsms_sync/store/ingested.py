@@ -4,7 +4,7 @@ The cursor of a page is written in the transaction that stores the page.
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -196,6 +196,8 @@ class Ingested:
         )
         self.store_facts(connection, kind, facts, at)
         self.border.flush(connection)
+        if facts.records:
+            self.close_field_gaps(connection, page.stream, {name for item in facts.records for name in item.fields}, at)
         self.note_gaps(connection, page.gaps, at)
         self._move_cursor(connection, poll_id, kind, page)
         connection.execute(
@@ -292,6 +294,20 @@ class Ingested:
                         opened_at=at,
                     )
                 )
+
+    def close_field_gaps(self, connection: Connection, stream: str, delivered: Collection[str], at: int) -> None:
+        """Fields that could not be read before and came now."""
+        connection.execute(
+            update(gap)
+            .where(
+                gap.c.source_id == self.source_id,
+                gap.c.stream == stream,
+                gap.c.reason.in_(("field-refused", "field-not-served")),
+                gap.c.field.in_(sorted(delivered)),
+                gap.c.closed_at.is_(None),
+            )
+            .values(closed_at=at)
+        )
 
     def close_gaps(self, connection: Connection, stream: str, reason: str, at: int) -> None:
         """A later read made the stream's gaps of this reason good."""
