@@ -98,6 +98,9 @@ class Cycle:
         return report
 
     def _steps(self, now: int, learned_at: int, *, dry_run: bool, between: Callable[[], None]) -> CycleReport:
+        # What was decided before goes out first: a long read must not hold it up.
+        outbox = self._act(dry_run=dry_run)
+        between()
         reports = []
         for source in self._sources:
             reports.append(self._ingest.poll(source))
@@ -107,9 +110,9 @@ class Cycle:
         step = Deciding(self._engine, self._library, self._live, self._rules, now)
         outcome = step.run(learned_at, dry_run=dry_run)
         between()
-        outbox = None
-        if self._outbox is not None and self._rules is not None and not dry_run:
-            outbox = self._outbox.perform(self._rules.max_writes)
+        acted = self._act(dry_run=dry_run)
+        if outbox is not None and acted is not None:
+            outbox = outbox.plus(acted)
         return CycleReport(
             tuple(reports),
             judgement,
@@ -120,3 +123,8 @@ class Cycle:
             outcome.before,
             outcome.off,
         )
+
+    def _act(self, *, dry_run: bool) -> OutboxReport | None:
+        if self._outbox is None or self._rules is None or dry_run:
+            return None
+        return self._outbox.perform(self._rules.max_writes)

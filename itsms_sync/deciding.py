@@ -325,7 +325,7 @@ class _ProcessDeciding:
             if p.figures.period == newest and p.figures.share.deviating and not p.exceeds
         ]
         observed = [line for line in observed if line.requirement.severity not in AT_ONCE]
-        queued = [opening for opening in decisions.openings if opening.queued]
+        queued = self._waiting(decisions)
         if not observed and not queued:
             return []
         owner = self._procedure.owner
@@ -337,6 +337,20 @@ class _ProcessDeciding:
         if not self._dry_run:
             decided.add_intent(self._connection, pack(write), self._rules.target, self._learned_at)
         return [write]
+
+    def _waiting(self, decisions: Decisions) -> list[evidence.DigestLine]:
+        """All that waits for a place, since whenever."""
+        demands = self._demands()
+        waiting = {o.key: (o.identity.requirement, o.share) for o in decisions.openings if o.queued}
+        for row in decided.queued(self._connection, self._procedure.owner):
+            figures = orjson.loads(row.evidence)["figures"]
+            share = Share(figures["judged"], figures["deviating"], figures["unknown"])
+            waiting.setdefault(row.key, (row.requirement, share))
+        return [
+            evidence.DigestLine(demands[requirement][0], share.judged, share.deviating)
+            for requirement, share in waiting.values()
+            if requirement in demands
+        ]
 
     def promote_queued(self) -> None:
         """Gives free places under the owner's cap to those that wait."""

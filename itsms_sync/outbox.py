@@ -6,7 +6,7 @@ passed. Only a look-up after that may find it absent and let it be sent again; a
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from sqlalchemy import Engine
@@ -45,6 +45,16 @@ class OutboxReport:
     parked: list[str] = field(default_factory=list)
     duplicates: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+
+    def plus(self, later: "OutboxReport") -> "OutboxReport":
+        """Both together: what was done adds up, what is left is what the later one found."""
+        return replace(
+            later,
+            sent=[*self.sent, *later.sent],
+            adopted=[*self.adopted, *later.adopted],
+            duplicates=list(dict.fromkeys([*self.duplicates, *later.duplicates])),
+            problems=list(dict.fromkeys([*self.problems, *later.problems])),
+        )
 
     def figures(self) -> dict[str, Any]:
         """For machines."""
@@ -101,12 +111,14 @@ class Outbox:
     def _quarantine_interrupted(self) -> None:
         """Only one process writes: what is still being sent when we begin was cut off in the middle."""
         for item in self._in(["sending"]):
-            self._change(item, state="unclear", not_before=self._clear_at(item), problem="interrupted while sending")
+            self._quarantine(item, "interrupted while sending")
 
-    def _clear_at(self, item: StoredIntent) -> int:
-        target = self._targets[item.target]
-        sent_at = min(item.sent_at or self._clock(), self._clock())
-        return sent_at + target.deadline + int(target.connector.index_lag * 1000)
+    def _quarantine(self, item: StoredIntent, problem: str | None) -> None:
+        """The wait runs from now: between the mark and the request that left, the connector may have asked the target
+        for its screens and have waited long for them."""
+        target, now = self._targets[item.target], self._clock()
+        clear_at = now + target.deadline + int(target.connector.index_lag * 1000)
+        self._change(item, state="unclear", sent_at=now, not_before=clear_at, problem=problem)
 
     def _guarded(
         self, item: StoredIntent, step: Callable[[StoredIntent, OutboxReport], None], report: OutboxReport
@@ -127,7 +139,7 @@ class Outbox:
             return
         if item.sent_at is not None and item.sent_at > self._clock():
             # The clock was set back far: nothing tells how long ago it was sent, so the wait begins anew.
-            self._change(item, sent_at=self._clock(), not_before=self._clear_at(item))
+            self._quarantine(item, item.problem)
             return
         # The key leads to the ticket. It proves that the ticket was created, not that a later write reached it.
         if unpack(item.content).action is Action.CREATE and self._adopt(item, report):
@@ -162,16 +174,12 @@ class Outbox:
             if not error.sent:
                 self._change(item, state="pending", attempts=item.attempts)
                 raise
-            fresh = self._reread(item)
-            self._change(item, state="unclear", not_before=self._clear_at(fresh), problem=str(error))
+            self._quarantine(item, str(error))
             report.problems.append(f"{item.key}: outcome unclear: {error}")
             return
         if isinstance(written, Gap):
             raise Refused(written.message)
         self._written(item, written, report)
-
-    def _reread(self, item: StoredIntent) -> StoredIntent:
-        return next(i for i in self._in(["sending"]) if i.id == item.id)
 
     def _written(self, item: StoredIntent, written: Written, report: OutboxReport) -> None:
         self._done(item, written.id, written.label, written.url, written.ticket, written.dropped)

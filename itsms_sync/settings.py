@@ -111,6 +111,8 @@ class Tickets(Strict):
     """Open corrective actions per owner; what is over it waits and is listed in a digest."""
     max_writes_per_cycle: Annotated[int, Field(ge=1, le=1000)] = 25
     """A cycle that wants to write more writes nothing and waits for release: a wrong rule must not flood a tracker."""
+    deadline: PositiveDuration = timedelta(seconds=30)
+    """Of one write's request, in all. An unclear outcome is looked up when it and the index's lag have passed."""
     language: Annotated[str, StringConstraints(pattern=r"^[a-z]{2}$")] = "en"
     unclear_limit: Annotated[int, Field(ge=1, le=10)] = 3
     """After so many sendings without a known outcome a person is asked instead of sending again."""

@@ -22,12 +22,13 @@ from itsms_sync.documents import Invalid, Positions, Problem, digest, load_with_
 from itsms_sync.sms.strict import Fault
 
 if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
     from sqlalchemy import Engine
 
     from itsms_sync.connector import Connector, Plugin
     from itsms_sync.corrective.texts import Texts
     from itsms_sync.cycle import Cycle, CycleReport
-    from itsms_sync.http import Http, Stop
+    from itsms_sync.http import Http, Limits, Stop
     from itsms_sync.ingest import Fields, Progress
     from itsms_sync.judging import JudgedSource, Judging
     from itsms_sync.outbox import Outbox
@@ -156,10 +157,16 @@ def _check_plugins(reading: _Reading, settings: "Settings", positions: Positions
             reading.report(
                 positions,
                 [
-                    Fault(("sources", name, "options", *item["loc"]), item["msg"])
+                    Fault(("sources", name, "options", *item["loc"]), _told_of_option(item))
                     for item in error.errors(include_url=False, include_input=False)
                 ],
             )
+
+
+def _told_of_option(item: "ErrorDetails") -> str:
+    name = item["loc"][-1] if item["loc"] else ""
+    told = {"missing": f"the option `{name}` is missing", "extra_forbidden": f"there is no option `{name}`"}
+    return told.get(item["type"], item["msg"])
 
 
 def _unknown_processes(settings: "Settings", library: "Library") -> "Iterator[Fault]":
@@ -190,6 +197,8 @@ def _read_library(reading: _Reading, folder: Path) -> "Library | None":
     digests = {Path(processes[1].path).name: digest(processes[0])}
     by_system = {}
     for document, positions in (m for m in mappings if m is not None):
+        if document.system in by_system:
+            reading.report(positions, [Fault(("system",), f"another file maps {document.system!r} already")])
         by_system[document.system] = document
         digests[Path(positions.path).name] = digest(document)
     for procedure, positions in (p for p in procedures if p is not None):
@@ -317,13 +326,14 @@ def wired(
     as_of: int | None = None,
     writing: bool = True,
 ) -> Iterator[Wired]:
-    """Connects everything; the right to write to the database is held until the context ends.
+    """Connects everything; the right to write to the database is held until the context ends. Without ``writing`` the
+    database is in memory only, for questions to the sources.
 
     Raises ``DatabaseUnavailable`` (``Locked`` if another process writes) and ``SecretUnavailable``.
     """
     from itsms_sync.store import database
 
-    url = configuration.database_url()
+    url = configuration.database_url() if writing else "sqlite://"
     with ExitStack() as stack:
         if writing:
             stack.enter_context(database.writing(url))
@@ -393,10 +403,10 @@ class _Builder:
 
     def _connector(self, name: str, source: "Source") -> "Connector":
         from itsms_sync.connector import Access
-        from itsms_sync.http import Http, Limits, Transport
+        from itsms_sync.http import Http, Transport
 
         http = Http(
-            limits=Limits(),
+            limits=self._limits(name),
             transport=Transport(proxy=source.proxy, ca_bundle=source.ca_bundle),
             monotonic=time.monotonic,
             sleep=time.sleep,
@@ -415,6 +425,14 @@ class _Builder:
                 credential=self._credential(source),
             )
         )
+
+    def _limits(self, name: str) -> "Limits":
+        from itsms_sync.http import Limits
+
+        tickets = self._settings.tickets
+        if tickets is None or tickets.target != name:
+            return Limits()
+        return Limits(write_total_s=tickets.deadline.total_seconds())
 
     def _credential(self, source: "Source") -> "Callable[[], Mapping[str, str]]":
         """Reads the secrets by reference; one that cannot be read ends the work of its own source only."""

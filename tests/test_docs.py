@@ -86,7 +86,7 @@ def written(name: str, language: Texts) -> Write:
         shown = evidence.Shown(examples, [evidence.Place("Network", 300, 90)])
         return evidence.ticket(opening(), procedure(), NAMES, shown, language)
     line = evidence.DigestLine(opening().requirement, 1200, 3)
-    return evidence.digest("digest", NAMES, OCTOBER, [opening()], [line], 5, language)
+    return evidence.digest("digest", NAMES, OCTOBER, [line], [line], 5, language)
 
 
 def said(name: str, template: str) -> str:

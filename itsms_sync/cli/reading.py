@@ -36,7 +36,7 @@ def reading(config: "Configuration") -> "Iterator[Connection]":
     if path is not None and not path.exists():
         screen.fail(f"there is no database at {path} yet; run `itsms-sync once` first", screen.UNAVAILABLE)
     try:
-        engine = connect(url)
+        engine = connect(url, migrate=False)
     except DatabaseUnavailable as error:
         screen.fail(str(error), screen.UNAVAILABLE)
     with engine.begin() as connection:

@@ -1,6 +1,7 @@
 """Commands that work: run, once, demo, simulate, replay."""
 
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -154,6 +155,8 @@ def _show_outbox(outbox: "OutboxReport", parts: "Wired") -> None:
 @click.command(help="Run the daemon.")
 @config_option
 def run(config: Path) -> None:
+    # As process 1 of a container we would otherwise not hear an order to stop before everything is connected.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     from itsms_sync.daemon import Clockwork, Daemon
     from itsms_sync.documents import Invalid
     from itsms_sync.log import configured

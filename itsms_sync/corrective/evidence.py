@@ -158,7 +158,7 @@ def digest(
     key: str,
     names: Mapping[str, str],
     period: Period,
-    queued: Sequence[Opening],
+    queued: Sequence[DigestLine],
     observed: Sequence[DigestLine],
     cap: int,
     texts: Texts,
@@ -171,25 +171,8 @@ def digest(
             "owner": names["owner"],
             "period": period.name,
             "cap": cap,
-            "queued": [
-                {
-                    "drift": o.requirement.drift,
-                    "x": o.share.deviating,
-                    "n": o.share.judged,
-                    "rate": percent(o.share.rate),
-                }
-                for o in queued
-            ],
-            "observed": [
-                {
-                    "drift": line.requirement.drift,
-                    "x": line.deviating,
-                    "n": line.judged,
-                    "rate": percent(line.deviating / line.judged),
-                    "tolerance": percent(line.requirement.tolerance),
-                }
-                for line in observed
-            ],
+            "queued": [_line(line) for line in queued],
+            "observed": [{**_line(line), "tolerance": percent(line.requirement.tolerance)} for line in observed],
         },
     )
     return Write(
@@ -202,3 +185,8 @@ def digest(
         severity="S4",
         assignee=names.get("account"),
     )
+
+
+def _line(line: DigestLine) -> dict[str, Any]:
+    rate = percent(line.deviating / line.judged)
+    return {"drift": line.requirement.drift, "x": line.deviating, "n": line.judged, "rate": rate}

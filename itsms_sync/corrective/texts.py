@@ -133,7 +133,7 @@ def _line(template: str, values: Mapping[str, Any]) -> str:
 def _without_empty_sections(blocks: Sequence[Block]) -> list[Block]:
     """Drops a heading that nothing follows."""
     followers = [*blocks[1:], Block("heading")]
-    return [b for b, after in zip(blocks, followers, strict=True) if b.kind != "heading" or after.kind != "heading"]
+    return [b for b, after in zip(blocks, followers, strict=False) if b.kind != "heading" or after.kind != "heading"]
 
 
 def percent(share: float) -> str:

@@ -54,11 +54,12 @@ class Locked(DatabaseUnavailable):
     """Another process writes to this database."""
 
 
-def connect(url: str, mounts: Path = MOUNTS) -> Engine:
-    """An engine for ``sqlite:///path`` (or another SQLAlchemy URL), migrated to this program's schema.
+def connect(url: str, mounts: Path = MOUNTS, *, migrate: bool = True) -> Engine:
+    """An engine for ``sqlite:///path`` (or another SQLAlchemy URL) with this program's schema.
 
-    ``mounts`` tells the file systems. Raises ``DatabaseUnavailable`` for a folder that does not exist, a network file
-    system, or a newer schema.
+    ``migrate`` brings the schema there; only a process that holds the right to write may. ``mounts`` tells the file
+    systems. Raises ``DatabaseUnavailable`` for a folder that does not exist, a network file
+    system, a newer schema, or without ``migrate`` another one.
     """
     path = sqlite_path(url)
     if path is not None:
@@ -69,7 +70,7 @@ def connect(url: str, mounts: Path = MOUNTS) -> Engine:
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
-    _migrate(engine)
+    _check_schema(engine, migrate=migrate)
     return engine
 
 
@@ -107,7 +108,7 @@ def _refuse_network_file_system(path: Path, mounts: Path) -> None:
         )
 
 
-def _migrate(engine: Engine) -> None:
+def _check_schema(engine: Engine, *, migrate: bool) -> None:
     from alembic.runtime.migration import MigrationContext
     from alembic.script import ScriptDirectory
 
@@ -120,6 +121,11 @@ def _migrate(engine: Engine) -> None:
         raise DatabaseUnavailable(
             f"the database has schema {current!r}, which this version of the program does not know; "
             "run the version that wrote it, or a newer one"
+        )
+    if not migrate:
+        raise DatabaseUnavailable(
+            "the database was written by an earlier version of the program; "
+            "`itsms-sync once` or `run` brings it up to date"
         )
     upgrade(engine)
 
