@@ -2,32 +2,38 @@
 
 import polars as pl
 
-from itsms_sync.conformance.control_flow import COMPLETE_LOSS, MISSED
+from itsms_sync.conformance.control_flow import COMPLETE_LOSS, MISSED, NO_PREFERENCE
 from itsms_sync.conformance.history import History
 from itsms_sync.conformance.verdicts import ALWAYS, GAP, LOST, NOT_DELIVERED, STILL_OPEN, Rule, Status, decide
 from itsms_sync.procedures.model import NoPingPong
+from itsms_sync.sms.cases import IS_FIRST
 
 
 def ping_pong(history: History, requirement: NoPingPong) -> pl.DataFrame:
     """ST3. A, B, A in the sequence of groups with repetitions and blanks dropped; missing saves do not undo a
     return.
     """
-    group = pl.col(requirement.attribute)
-    runs = history.saves.select("case", "at", group.alias("group")).filter(pl.col("group") != "")
-    same_case = pl.col("case") == pl.col("case").shift(1)
-    runs = runs.filter(~(same_case & (pl.col("group") == pl.col("group").shift(1))).fill_null(False))
-    returns = (pl.col("case") == pl.col("case").shift(2)) & (pl.col("group") == pl.col("group").shift(2))
-    told = pl.concat_str("group", pl.lit(" -> "), pl.col("group").shift(1), pl.lit(" -> "), "group")
-    found = runs.with_columns(told.alias("told")).filter(returns.fill_null(False))
-    found = found.unique("case", keep="first", maintain_order=True).select("case", pl.col("at").alias("bad_at"), "told")
+    group = pl.col("group")
+    saves = history.saves.select("case", "at", pl.col(requirement.attribute).alias("group"))
+    starts_run = IS_FIRST | group.ne_missing(group.shift(1))
+    runs = saves.filter(starts_run).filter(group != "").filter(starts_run)
+    returns = (pl.col("case") == pl.col("case").shift(2)) & (group == group.shift(2))
+    found = runs.with_columns(group.shift(1).alias("between")).filter(returns)
+    told = pl.concat_str("group", pl.lit(" -> "), "between", pl.lit(" -> "), "group").alias("told")
+    untold = saves.filter(group.is_null())["case"].unique()
     return decide(
-        history.with_cases(found),
+        history.with_first(found.select("case", "at", told, NO_PREFERENCE)),
         [
-            Rule(pl.col("told").is_not_null(), Status.DEVIATING, at=pl.col("bad_at"), detail=pl.col("told")),
+            Rule(pl.col("told").is_not_null(), Status.DEVIATING, at="bad_at", detail=pl.col("told")),
             Rule(pl.col("ended").is_null(), Status.NOT_APPLICABLE, STILL_OPEN),
-            Rule(group.is_null(), Status.UNKNOWN, f"{NOT_DELIVERED}: {requirement.attribute}", pl.col("ended")),
-            Rule(COMPLETE_LOSS, Status.UNKNOWN, LOST, pl.col("ended")),
-            Rule(MISSED, Status.UNKNOWN, GAP, pl.col("ended")),
-            Rule(ALWAYS, Status.CONFORMING, at=pl.col("ended")),
+            Rule(
+                pl.col("case").is_in(untold.implode()),
+                Status.UNKNOWN,
+                f"{NOT_DELIVERED}: {requirement.attribute}",
+                "ended",
+            ),
+            Rule(COMPLETE_LOSS, Status.UNKNOWN, LOST, "ended"),
+            Rule(MISSED, Status.UNKNOWN, GAP, "ended"),
+            Rule(ALWAYS, Status.CONFORMING, at="ended"),
         ],
     )

@@ -1,7 +1,8 @@
 """Checks of time: TI1 response, TI2 resolution. Clocks that run on a business calendar are ``unknown: calendar``.
 
 Both clocks start when the case was opened, or when it was given the priority that it has at the end of the clock: an
-incident that becomes urgent on its third day is not three days late.
+incident that becomes urgent on its third day is not three days late. The version in force when the clock starts is the
+one that was promised.
 """
 
 import polars as pl
@@ -21,25 +22,25 @@ from itsms_sync.conformance.verdicts import (
     Status,
     decide,
 )
-from itsms_sync.procedures.model import ResolvedInTime, RespondedInTime
+from itsms_sync.procedures.model import Limit, ResolvedInTime, RespondedInTime
 from itsms_sync.sms.conditions import compile
 
-FAR = 2**62
+AROUND_THE_CLOCK = "24x7"
 
 
 def late_response(history: History, requirement: RespondedInTime) -> pl.DataFrame:
     """TI1. The first save by a person after which the response activity is true; system accounts do not respond."""
-    responded = pl.col(f"is_{requirement.response}") & ~pl.col("first")
-    frame = history.with_cases(
-        history.first(responded & pl.col("human"), "row", "at", "missed_so_far", prefix="answer"),
-        history.first(responded & pl.col("human").is_null(), "row", prefix="unsigned"),
+    limit = _millis(requirement.limit)
+    answer_row = f"answer_{requirement.response}"
+    frame = _with_clock_start(history, pl.col(answer_row).fill_null(pl.col("last_row")))
+    frame = frame.with_columns(
+        history.there(answer_row, "at").alias("answered"),
+        history.there(f"unsigned_{requirement.response}", "at").alias("unsigned"),
+        (pl.col("since") + limit).alias("deadline"),
+        (pl.col("since") + limit + 1).alias("overdue"),
+        _gap_at(history),
     )
-    frame = _with_priority(history, frame, pl.col("answer_row").fill_null(FAR))
-    limit = int(requirement.limit.time.total_seconds() * 1000)
-    deadline = pl.col("since") + limit
-    answered = pl.col("answer_at")
-    unsigned = pl.col("unsigned_row") < pl.col("answer_row").fill_null(FAR)
-    missed = pl.coalesce("answer_missed_so_far", "missed") > 0
+    answered, deadline = pl.col("answered"), pl.col("deadline")
     late = (
         pl.when(answered.is_not_null())
         .then(_took("answered after", answered - pl.col("since")))
@@ -48,104 +49,144 @@ def late_response(history: History, requirement: RespondedInTime) -> pl.DataFram
     return decide(
         frame,
         [
-            *_not_this_clock(requirement.priority, requirement.limit.clock),
-            Rule(pl.col("lost"), Status.UNKNOWN, LOST, pl.col("since")),
-            Rule(answered <= deadline, Status.CONFORMING, at=answered),
-            Rule(
-                answered.is_null() & (history.now <= deadline), Status.NOT_APPLICABLE, RUNNING, recheck_at=deadline + 1
-            ),
-            Rule(missed, Status.UNKNOWN, GAP, deadline),
-            Rule(unsigned, Status.UNKNOWN, ACTOR, deadline),
-            Rule(ALWAYS, Status.DEVIATING, at=deadline, detail=late),
+            *_not_this_clock(requirement.priority, requirement.limit),
+            Rule(pl.col("lost"), Status.UNKNOWN, LOST, "since"),
+            Rule(answered <= deadline, Status.CONFORMING, at="answered"),
+            Rule(answered.is_null() & (history.now <= deadline), Status.NOT_APPLICABLE, RUNNING, recheck_at="overdue"),
+            # What has no trace, or no name, after the deadline excuses nothing.
+            Rule(pl.col("gap_at") <= deadline, Status.UNKNOWN, GAP, "deadline"),
+            Rule(pl.col("unsigned") <= deadline, Status.UNKNOWN, ACTOR, "deadline"),
+            Rule(ALWAYS, Status.DEVIATING, at="deadline", detail=late),
         ],
+        judged_as_of="since",
     )
 
 
+def _gap_at(history: History) -> pl.Expr:
+    """The last save before the first saves without a trace, or null."""
+    before = pl.lit(history.saves["at"].shift(1)).gather(pl.col("gap_row"))
+    after = pl.when(pl.col("missed_after") > 0).then(history.there("last_row", "at"))
+    return pl.coalesce(before, after).alias("gap_at")
+
+
 def late_resolution(history: History, requirement: ResolvedInTime) -> pl.DataFrame:
-    """TI2. Working time until the last resolution: pauses and times in which the case counted as resolved do not
-    count.
+    """TI2. Working time until the last resolution: pauses and times in which the case counted as resolved do not count.
+
+    Two clocks: ``worked`` runs while work was certainly due, ``possible`` whenever it may have been, so that neither
+    an unknown pause nor saves without a trace make a case late or in time.
     """
-    done = pl.col("state").is_in(history.resolved).fill_null(False)
-    was_done = pl.col("previous").is_in(history.resolved).fill_null(False)
-    stops = history.last(done & ~was_done, "row", "at", prefix="stop")
-    frame = _with_priority(history, history.with_cases(stops), pl.col("last_row"))
-    limit = int(requirement.limit.time.total_seconds() * 1000)
-    frame = frame.join(_clock(history, frame, requirement, limit), on="case", how="left", maintain_order="left")
     stopped = pl.col("state").is_in(history.resolved)
-    breached = pl.col("breach_at").is_not_null()
+    frame = _with_clock_start(history, pl.when(stopped).then("stop_row").otherwise("last_row"))
+    limit = _millis(requirement.limit)
+    own = frame.filter(
+        (pl.col("clock_priority") == requirement.priority) & (requirement.limit.clock == AROUND_THE_CLOCK)
+    )
+    frame = frame.join(_clocks(history, own, requirement, limit), on="case", how="left", maintain_order="left")
+    frame = frame.with_columns(history.there("stop_row", "at").alias("stop_at"))
     detail = (
         pl.when(stopped)
         .then(_took("resolved after", pl.col("worked")))
         .otherwise(pl.lit(f"not resolved within {_span(limit)}"))
     )
-    recheck = pl.when(pl.col("runs")).then(history.now + limit - pl.col("worked") + 1)
     return decide(
         frame,
         [
-            *_not_this_clock(requirement.priority, requirement.limit.clock),
-            Rule(pl.col("lost"), Status.UNKNOWN, LOST, pl.col("since")),
-            Rule(pl.col("went_back"), Status.UNKNOWN, CLOCK, pl.col("since")),
-            Rule(breached & (pl.col("missed") > 0), Status.UNKNOWN, GAP, pl.col("breach_at")),
-            Rule(breached & pl.col("pause_untold"), Status.UNKNOWN, f"{NOT_DELIVERED}: pause", pl.col("breach_at")),
-            Rule(breached, Status.DEVIATING, at=pl.col("breach_at"), detail=detail),
-            Rule(stopped, Status.CONFORMING, at=pl.col("stop_at")),
-            Rule(ALWAYS, Status.NOT_APPLICABLE, RUNNING, recheck_at=recheck),
+            *_not_this_clock(requirement.priority, requirement.limit),
+            Rule(pl.col("lost"), Status.UNKNOWN, LOST, "since"),
+            Rule(pl.col("went_back"), Status.UNKNOWN, CLOCK, "since"),
+            Rule(pl.col("maybe_late_at").is_not_null() & (pl.col("missed") > 0), Status.UNKNOWN, GAP, "maybe_late_at"),
+            Rule(pl.col("late_at").is_not_null(), Status.DEVIATING, at="late_at", detail=detail),
+            Rule(
+                pl.col("maybe_late_at").is_not_null(),
+                Status.UNKNOWN,
+                f"{NOT_DELIVERED}: pause",
+                "maybe_late_at",
+                "late_from",
+            ),
+            Rule(stopped, Status.CONFORMING, at="stop_at"),
+            Rule(ALWAYS, Status.NOT_APPLICABLE, RUNNING, recheck_at="maybe_late_from"),
         ],
+        judged_as_of="since",
     )
 
 
-def _with_priority(history: History, frame: pl.DataFrame, until_row: pl.Expr) -> pl.DataFrame:
-    """Adds ``clock_priority`` as it stands at ``until_row`` and ``since``, the start of its clock."""
-    bound = frame.select("case", until_row.alias("_until"))
-    rows = history.saves.select("case", "row", "at", "priority", "first").join(
-        bound, on="case", how="left", maintain_order="left"
+def _with_clock_start(history: History, end_row: pl.Expr) -> pl.DataFrame:
+    """The cases, with ``clock_priority`` as it stands at ``end_row`` and ``since_row``, ``since``: since when."""
+    frame = history.cases.with_columns(pl.lit(history.saves["priority_row"]).gather(end_row).alias("since_row"))
+    return frame.with_columns(
+        history.there("since_row", "priority").alias("clock_priority"), history.there("since_row", "at").alias("since")
     )
-    changed = (pl.col("priority") != pl.col("priority").shift(1)).fill_null(True)
-    rows = rows.filter((pl.col("first") | changed) & (pl.col("row") <= pl.col("_until")))
-    last = rows.unique("case", keep="last", maintain_order=True).select(
-        "case",
-        pl.col("priority").alias("clock_priority"),
-        pl.col("at").alias("since"),
-        pl.col("row").alias("since_row"),
-    )
-    return frame.join(last, on="case", how="left", maintain_order="left")
 
 
-def _clock(history: History, frame: pl.DataFrame, requirement: ResolvedInTime, limit: int) -> pl.DataFrame:
-    """Per case: ``worked`` (ms so far), ``breach_at``, ``runs`` (the clock runs now), ``pause_untold``,
-    ``went_back``.
+def _clocks(history: History, cases: pl.DataFrame, requirement: ResolvedInTime, limit: int) -> pl.DataFrame:
+    """Per case: ``worked`` (ms so far), ``late_at`` and ``maybe_late_at`` (when the limit was passed, certainly and
+    possibly), ``late_from`` and ``maybe_late_from`` (when a clock that runs now will have passed it), ``went_back``.
     """
-    pause = pl.lit(False) if requirement.pause is None else compile(requirement.pause, history.types).expression
-    rows = history.saves.join(frame.select("case", "since_row"), on="case", how="left", maintain_order="left")
-    rows = rows.filter(pl.col("row") >= pl.col("since_row"))
-    last = (pl.col("case") != pl.col("case").shift(-1)).fill_null(True)
-    until = pl.when(last).then(pl.lit(history.now, pl.Int64)).otherwise(pl.col("at").shift(-1))
-    done = pl.col("state").is_in(history.resolved).fill_null(False)
-    rows = rows.with_columns(pause.alias("_pause"), (until - pl.col("at")).alias("_span"), last.alias("_last"))
-    counts = ~done & ~pl.col("_pause").fill_null(True)
+    rows = _spans(history, cases, requirement.pause)
+    due, maybe_due = pl.col("_due"), pl.col("_maybe_due")
     rows = rows.with_columns(
-        pl.when(counts).then(pl.col("_span").clip(lower_bound=0)).otherwise(0).alias("_worked"), counts.alias("_runs")
+        pl.when(due).then("_span").otherwise(0).cum_sum().over("case").alias("_worked"),
+        pl.when(maybe_due).then("_span").otherwise(0).cum_sum().over("case").alias("_possible"),
     )
-    rows = rows.with_columns(pl.col("_worked").cum_sum().over("case").alias("_total"))
-    before = pl.col("_total") - pl.col("_worked")
-    crossing = (pl.col("_total") > limit) & (before <= limit)
     return rows.group_by("case", maintain_order=True).agg(
-        pl.col("_total").last().alias("worked"),
-        (pl.col("at") + limit - before).filter(crossing).first().alias("breach_at"),
-        (pl.col("_runs") & pl.col("_last")).any().alias("runs"),
-        (pl.col("_pause").is_null() & ~done).any().alias("pause_untold"),
+        pl.col("_worked").last().alias("worked"),
+        _passed("_worked", due, limit).alias("late_at"),
+        _passed("_possible", maybe_due, limit).alias("maybe_late_at"),
+        _will_pass("_worked", due, limit, history.now).alias("late_from"),
+        _will_pass("_possible", maybe_due, limit, history.now).alias("maybe_late_from"),
         (pl.col("_span") < 0).any().alias("went_back"),
     )
 
 
-def _not_this_clock(priority: str, clock: str) -> list[Rule]:
+def _passed(total: str, running: pl.Expr, limit: int) -> pl.Expr:
+    before = pl.col(total) - pl.when(running).then("_span").otherwise(0)
+    return (pl.col("at") + limit - before).filter((pl.col(total) > limit) & (before <= limit)).first()
+
+
+def _will_pass(total: str, running: pl.Expr, limit: int, now: int) -> pl.Expr:
+    left = limit - pl.col(total).last()
+    return pl.when(running.last() & (left >= 0)).then(now + left + 1)
+
+
+def _spans(history: History, cases: pl.DataFrame, pause: str | None) -> pl.DataFrame:
+    """The time after each save since the clock started, up to the next save or now: ``_span`` (ms), ``_due`` (work was
+    certainly due in it) and ``_maybe_due``.
+    """
+    places = cases.select(
+        "case", "last_row", "missed_after", pl.int_ranges("since_row", pl.col("last_row") + 1).alias("row")
+    )
+    places = places.explode("row")
+    rows = history.saves[places["row"]].with_columns(places["last_row"], places["missed_after"])
+    last = pl.col("row") == pl.col("last_row")
+    until = pl.when(last).then(pl.lit(history.now, pl.Int64)).otherwise(pl.col("at").shift(-1))
+    done = pl.col("state").is_in(history.resolved)
+    paused = pl.lit(False) if pause is None else compile(pause, history.types).expression
+    # Saves without a trace may have ended a pause, or a resolution that was taken back. A resolution that stands is not
+    # doubted: it is what the clock is measured to.
+    cut = (
+        pl.when(last)
+        .then((pl.col("missed_after") > 0) & ~done.fill_null(False))
+        .otherwise(pl.col("missed").shift(-1) > 0)
+    )
+    rows = rows.with_columns((done | paused).alias("_stands"), cut.alias("_cut"), (until - pl.col("at")).alias("_span"))
+    due = ~pl.col("_stands").fill_null(True)
+    return rows.with_columns(
+        due.alias("_due"), (~pl.col("_stands").fill_null(False) | pl.col("_cut")).alias("_maybe_due")
+    )
+
+
+def _not_this_clock(priority: str, limit: Limit) -> list[Rule]:
     rules = [
-        Rule(pl.col("clock_priority").is_null(), Status.UNKNOWN, f"{NOT_DELIVERED}: priority", pl.col("since")),
+        Rule(pl.col("clock_priority").is_null(), Status.UNKNOWN, f"{NOT_DELIVERED}: priority", "since"),
         Rule(pl.col("clock_priority") != priority, Status.NOT_APPLICABLE, OTHER_PRIORITY),
     ]
-    if clock != "24x7":
-        rules.append(Rule(ALWAYS, Status.UNKNOWN, CALENDAR, pl.col("since")))
+    if limit.clock != AROUND_THE_CLOCK:
+        rules.append(Rule(ALWAYS, Status.UNKNOWN, CALENDAR, "since"))
     return rules
+
+
+def _millis(limit: Limit) -> int:
+    return int(limit.time.total_seconds() * 1000)
 
 
 def _span(millis: int) -> str:

@@ -21,6 +21,7 @@ NOT_DELIVERED = "value not known"
 UNMAPPED = "state not known"
 ACTOR = "actor not known"
 CLOCK = "clock went back"
+COUNTER = "the counter of reopenings tells of more than the history"
 CUT = "short cut cannot be decided"
 NO_PROCEDURE = "no procedure in force"
 
@@ -44,46 +45,62 @@ VERDICTS = {
 """A verdict: ``at`` is the instant of the fact that settles it, ``recheck_at`` the first instant at which it can change
 without a new fact (both ms, or null), ``detail`` what happened, in the mapping's words."""
 
-NOTHING = pl.lit(None, pl.Int64)
+ALWAYS = pl.lit(True)
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """The first rule whose condition is true decides."""
+    """The first rule whose condition is true decides. ``at`` and ``recheck_at`` name columns of the frame."""
 
     when: pl.Expr
     status: Status
-    reason: str | pl.Expr | None = None
-    at: pl.Expr = NOTHING
-    recheck_at: pl.Expr = NOTHING
+    reason: str | None = None
+    at: str | None = None
+    recheck_at: str | None = None
     detail: pl.Expr | None = None
 
 
-def decide(frame: pl.DataFrame, rules: Sequence[Rule]) -> pl.DataFrame:
-    """Verdicts of the cases in ``frame`` (one row each): ``case, status, reason, at, recheck_at, detail``.
+def decide(frame: pl.DataFrame, rules: Sequence[Rule], judged_as_of: str = "opened") -> pl.DataFrame:
+    """Verdicts of the cases in ``frame`` (one row each): ``case, status, reason, at, recheck_at, detail`` and
+    ``instant``, which tells the version in force: the column ``judged_as_of``, else ``at``, else when the case opened.
 
     The last rule must catch everything that is left; a condition that is null is not true.
     """
-    text = pl.lit(None, pl.String)
+    which = pl.lit(len(rules), pl.UInt32)
+    for number, rule in reversed(list(enumerate(rules))):
+        which = pl.when(rule.when).then(pl.lit(number, pl.UInt32)).otherwise(which)
+    frame = frame.with_columns(which.alias("_rule"))
+    at = _stamp(rules, [rule.at for rule in rules])
     return frame.select(
         "case",
-        _first_true(rules, [pl.lit(rule.status.value) for rule in rules], text).alias("status"),
-        _first_true(rules, [_text(rule.reason) for rule in rules], text).alias("reason"),
-        _first_true(rules, [rule.at for rule in rules], NOTHING).cast(pl.Int64).alias("at"),
-        _first_true(rules, [rule.recheck_at for rule in rules], NOTHING).cast(pl.Int64).alias("recheck_at"),
-        _first_true(rules, [text if r.detail is None else r.detail for r in rules], text).alias("detail"),
+        _of_rule([rule.status.value for rule in rules]).alias("status"),
+        _of_rule([rule.reason for rule in rules]).alias("reason"),
+        at.alias("at"),
+        _stamp(rules, [rule.recheck_at for rule in rules]).alias("recheck_at"),
+        _details(frame, rules).alias("detail"),
+        (at if judged_as_of == "opened" else pl.col(judged_as_of)).fill_null(pl.col("opened")).alias("instant"),
     )
 
 
-def _text(value: str | pl.Expr | None) -> pl.Expr:
-    return value if isinstance(value, pl.Expr) else pl.lit(value, pl.String)
+def _of_rule(texts: Sequence[str | None]) -> pl.Expr:
+    return pl.lit(pl.Series(texts, dtype=pl.String)).gather(pl.col("_rule"))
 
 
-def _first_true(rules: Sequence[Rule], values: Sequence[pl.Expr], otherwise: pl.Expr) -> pl.Expr:
-    result = otherwise
-    for rule, value in zip(reversed(rules), reversed(values), strict=True):
-        result = pl.when(rule.when.fill_null(False)).then(value).otherwise(result)
+def _stamp(rules: Sequence[Rule], columns: Sequence[str | None]) -> pl.Expr:
+    result = pl.lit(None, pl.Int64)
+    for column in sorted({name for name in columns if name is not None}):
+        numbers = [number for number in range(len(rules)) if columns[number] == column]
+        result = pl.when(pl.col("_rule").is_in(numbers)).then(pl.col(column)).otherwise(result)
     return result
 
 
-ALWAYS = pl.lit(True)
+def _details(frame: pl.DataFrame, rules: Sequence[Rule]) -> pl.Series:
+    """Few cases have details, and putting text together is slow: it is done for these only."""
+    told = pl.Series([None], dtype=pl.String).new_from_index(0, len(frame))
+    for number, rule in enumerate(rules):
+        if rule.detail is not None:
+            rows = (frame["_rule"] == number).arg_true()
+            if len(rows):
+                texts = frame.lazy().filter(pl.col("_rule") == number).select(rule.detail.cast(pl.String)).collect()
+                told = told.scatter(rows, texts.to_series())
+    return told

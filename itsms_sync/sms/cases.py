@@ -32,6 +32,9 @@ EVENTS = {
 }
 RECORDS = {"case": pl.UInt32, "created": pl.Int64, "updated": pl.Int64, "version": pl.Int64}
 
+CREATION = 0
+"""Place of the creation in the source's order of saves."""
+
 IS_FIRST = (pl.col("case") != pl.col("case").shift(1)).fill_null(True)
 IS_LAST = (pl.col("case") != pl.col("case").shift(-1)).fill_null(True)
 
@@ -70,35 +73,45 @@ class Basis:
 def from_history(records: pl.DataFrame, events: pl.DataFrame, basis: Basis) -> CaseLog:
     """Cases from records (``RECORDS`` plus one text column per source field) and events (``EVENTS``)."""
     fields = [name for name in basis.mapping.source_fields() if name in records.columns]
-    audited = [name for name in fields if name in basis.audited]
-    changes = _keyed(events)
-    rows = pl.concat([_creations(records, changes, audited), _changes(changes, audited)], how="vertical")
+    # When a case was opened is a fact of its creation, whether or not the source would keep changes of it.
+    audited = [name for name in fields if name in basis.audited or name == basis.mapping.attributes["opened"].field]
+    placed = _placed(events, basis.now)
+    changes = placed.filter(pl.col("at") <= basis.now)
+    rows = pl.concat([_creations(records, placed, audited), _changes(changes, audited)], how="vertical")
     rows = _one_row_per_save(rows, audited)
-    rows = _with_missed(rows, records)
-    rows = _with_snapshot(rows, records, [name for name in fields if name not in basis.audited], basis.now)
-    tail = _tail(rows, records)
+    counts = _counts(records, changes, basis.now)
+    rows = _with_missed(rows, counts)
+    rows = _with_snapshot(rows, records, [name for name in fields if name not in audited], basis.now)
+    later = pl.concat([placed.select("case", "at"), records.select("case", pl.col("updated").alias("at"))])
+    tail = counts.select("case", "missed_after").join(_unseen(later, basis.now), on="case", how="left")
     return _case_log(rows.drop("key"), tail, basis)
 
 
-def _keyed(events: pl.DataFrame) -> pl.DataFrame:
-    """Gives each event its place: the source's own order where all of the record's events have one, else the time."""
-    ordered = pl.col("order").is_not_null().all().over("case")
-    key = pl.when(ordered).then("order").otherwise("at").alias("key")
+def _placed(events: pl.DataFrame, now: int) -> pl.DataFrame:
+    """Gives each event its place (``key``): the source's own order where all of the record's events have one, else the
+    time. Events that must not be seen yet come last and decide nothing about the others.
+    """
+    future = (pl.col("at") > now).alias("future")
+    ordered = pl.col("order").is_not_null().all().over("case", "future").alias("ordered")
     # Saves without content come first in their save: the row that stays is then one that names who saved.
     named = pl.col("actor").is_not_null().alias("named")
-    return events.with_columns(key, named).sort("case", "key", "named", maintain_order=True).drop("named")
+    events = events.with_columns(future).with_columns(ordered, named)
+    # Order 0 is the creation itself, where a source witnesses it.
+    key = pl.when("ordered").then(pl.col("order").clip(lower_bound=CREATION)).otherwise("at").alias("key")
+    return events.with_columns(key).sort("case", "future", "key", "named", maintain_order=True).drop("future", "named")
 
 
-def _creations(records: pl.DataFrame, changes: pl.DataFrame, audited: list[str]) -> pl.DataFrame:
+def _creations(records: pl.DataFrame, placed: pl.DataFrame, audited: list[str]) -> pl.DataFrame:
     """One row per case with the values it was created with: the first old value, or the present one if none changed."""
-    rows = records.select(
+    witnessed = placed.group_by("case").agg(pl.col("at").min().alias("_witnessed"))
+    rows = records.join(witnessed, on="case", how="left", maintain_order="left").select(
         "case",
-        pl.lit(-1, pl.Int64).alias("key"),
-        pl.col("created").alias("at"),
+        pl.lit(CREATION, pl.Int64).alias("key"),
+        pl.coalesce("created", pl.min_horizontal("_witnessed", "updated")).alias("at"),
         pl.lit(None, pl.String).alias("actor"),
         *audited,
     )
-    first = changes.filter(pl.col("field").is_in(audited)).unique(["case", "field"], keep="first", maintain_order=True)
+    first = placed.filter(pl.col("field").is_in(audited)).unique(["case", "field"], keep="first", maintain_order=True)
     for name in audited:
         old = first.filter(pl.col("field") == name).select("case", pl.col("old").fill_null(UNKNOWN).alias("_old"))
         rows = rows.join(old, on="case", how="left", maintain_order="left")
@@ -122,14 +135,35 @@ def _one_row_per_save(rows: pl.DataFrame, audited: list[str]) -> pl.DataFrame:
     return rows.with_columns(pl.when(pl.col(name) != UNKNOWN).then(pl.col(name)).alias(name) for name in audited)
 
 
-def _with_missed(rows: pl.DataFrame, records: pl.DataFrame) -> pl.DataFrame:
-    """Counts the saves without a trace before each row, for sources that count their saves (``version``)."""
-    rows = rows.join(records.select("case", "version"), on="case", how="left", maintain_order="left")
-    before = pl.max_horizontal(pl.col("key").shift(1), pl.lit(0, pl.Int64))
-    counted = pl.col("version").is_not_null() & (pl.col("key") >= 0)
-    return rows.with_columns(
-        pl.when(counted).then((pl.col("key") - before - 1).clip(lower_bound=0)).otherwise(0).alias("missed")
-    ).drop("version")
+def _counts(records: pl.DataFrame, changes: pl.DataFrame, now: int) -> pl.DataFrame:
+    """Per case of a source that counts its saves: ``in_order`` (the counter is each save's place), else ``absent``, the
+    saves without a trace whose place is not known; and ``missed_after``, those after the last known one.
+    """
+    seen = changes.group_by("case").agg(
+        pl.col("ordered").first().alias("in_order"),
+        pl.col("key").max().alias("_last"),
+        pl.col("key").n_unique().cast(pl.Int64).alias("_saves"),
+    )
+    # A counter that was read later than now also counts what must not be seen yet.
+    version = pl.when(pl.col("updated") <= now).then("version")
+    rows = records.join(seen, on="case", how="left", maintain_order="left")
+    after = (version - pl.col("_last").fill_null(CREATION)).clip(lower_bound=0).fill_null(0)
+    absent = (version - pl.col("_saves")).clip(lower_bound=0).fill_null(0)
+    disordered = ~pl.col("in_order").fill_null(True)
+    return rows.select(
+        "case",
+        (pl.col("version").is_not_null() & ~disordered).alias("in_order"),
+        pl.when(disordered).then(absent).otherwise(0).alias("absent"),
+        pl.when(disordered).then(0).otherwise(after).alias("missed_after"),
+    )
+
+
+def _with_missed(rows: pl.DataFrame, counts: pl.DataFrame) -> pl.DataFrame:
+    """Counts the saves without a trace before each row."""
+    rows = rows.join(counts, on="case", how="left", maintain_order="left")
+    between = (pl.col("key") - pl.col("key").shift(1) - 1).clip(lower_bound=0)
+    missed = pl.when(IS_FIRST).then(0).when("in_order").then(between).otherwise("absent")
+    return rows.with_columns(missed.alias("missed")).drop("in_order", "absent", "missed_after")
 
 
 def _with_snapshot(rows: pl.DataFrame, records: pl.DataFrame, fields: list[str], now: int) -> pl.DataFrame:
@@ -139,47 +173,74 @@ def _with_snapshot(rows: pl.DataFrame, records: pl.DataFrame, fields: list[str],
     return rows.with_columns(pl.when(IS_LAST).then(pl.col(name)).alias(name) for name in fields)
 
 
-def _tail(rows: pl.DataFrame, records: pl.DataFrame) -> pl.DataFrame:
-    """Per case: saves without a trace after the last known one, and when the record was last updated."""
-    last = rows.filter(IS_LAST).select("case", pl.max_horizontal(pl.col("key"), pl.lit(0, pl.Int64)).alias("last"))
-    missed = (pl.col("version") - pl.col("last")).clip(lower_bound=0).fill_null(0).alias("missed_after")
-    return records.join(last, on="case", how="left", maintain_order="left").select("case", missed, "updated")
+def _unseen(facts: pl.DataFrame, now: int) -> pl.DataFrame:
+    """Per case, the first instant after ``now`` of a fact."""
+    return facts.filter(pl.col("at") > now).group_by("case").agg(pl.col("at").min().alias("unseen"))
 
 
 def from_log(raw: pl.DataFrame, columns: LogColumns, now: int) -> tuple[CaseLog, pl.DataFrame]:
     """Cases from a file of rows (all columns text, in the file's order), and the ``case`` -> ``id`` table.
 
-    Raises ``ValueError`` naming the row (1-based, the header is row 1) whose time cannot be read.
+    Raises ``ValueError`` naming the first row (1-based, the header is row 1) whose case, counter or time cannot be
+    read.
     """
-    rows = raw.with_columns(
-        pl.when(pl.col(name).is_in(list(columns.missing))).then(pl.lit("")).otherwise(name).fill_null("").alias(name)
-        for name in raw.columns
-    )
+    named = [name for name in _named(columns) if name in raw.columns]
+    rows = raw.select(_filled(raw, name, columns.missing) for name in named)
+    _refuse_unreadable(rows, columns)
     ids = rows.select(pl.col(columns.case).alias("id")).unique(maintain_order=True)
     ids = ids.with_row_index("case").with_columns(pl.col("case").cast(pl.UInt32))
     rows = rows.join(ids, left_on=columns.case, right_on="id", how="left", maintain_order="left")
     rows = rows.with_columns(_log_time(rows, columns), _log_actor(columns)).sort("case", maintain_order=True)
-    rows = rows.with_columns(_log_missed(columns))
-    rows = rows.with_columns(_late_values(columns))
-    tail = rows.group_by("case", maintain_order=True).agg(
-        pl.when(pl.len() == 1).then(pl.col("_counter").last()).otherwise(0).alias("missed_after"),
-        pl.col("at").max().alias("updated"),
-    )
-    basis = Basis(columns.mapping, now, frozenset(raw.columns), frozenset(columns.system_accounts))
-    return _case_log(rows.drop("_counter"), tail, basis, (columns.time_format, columns.zone)), ids
+    unseen = _unseen(rows, now)
+    rows = _with_late_values(_with_log_missed(_seen(rows, now), columns), columns)
+    tail = rows.filter(IS_LAST).select("case", "missed_after").join(unseen, on="case", how="left")
+    basis = Basis(columns.mapping, now, frozenset(named), frozenset(columns.system_accounts))
+    return _case_log(rows, tail, basis, (columns.time_format, columns.zone)), ids
+
+
+def _refuse_unreadable(rows: pl.DataFrame, columns: LogColumns) -> None:
+    unreadable = [(columns.case, pl.col(columns.case) == "", "an empty case id")]
+    if columns.saves is not None:
+        # A counter that is passed over would hide gaps.
+        counted = pl.col(columns.saves).cast(pl.Int64, strict=False)
+        unreadable.append((columns.saves, counted.is_null(), "no whole number"))
+    for name, condition, what in unreadable:
+        wrong = rows.select(condition).to_series().arg_true()
+        if len(wrong):
+            raise ValueError(f"row {wrong[0] + 2}: {rows[name][wrong[0]]!r} in column {name!r} is {what}")
+
+
+def _named(columns: LogColumns) -> list[str]:
+    """The columns of the file that are looked at."""
+    names = [columns.case, columns.time, columns.saves, columns.actor, *columns.late, *columns.mapping.source_fields()]
+    return list(dict.fromkeys(name for name in names if name is not None))
+
+
+def _filled(raw: pl.DataFrame, name: str, missing: Iterable[str]) -> pl.Expr:
+    """The column with ``''`` for what stands for an empty field."""
+    present = ~raw[name].is_in(list(missing))
+    return pl.when(present).then(name).otherwise(pl.lit("")).fill_null("").alias(name)
+
+
+def _seen(rows: pl.DataFrame, now: int) -> pl.DataFrame:
+    """Rows that may be seen, and the first one of a case of which none may: it tells when the case opens."""
+    if not (rows["at"] > now).any():
+        return rows
+    hidden = pl.col("at").min().over("case") > now
+    return rows.filter((pl.col("at") <= now) | (hidden & IS_FIRST))
 
 
 def _log_time(rows: pl.DataFrame, columns: LogColumns) -> pl.Series:
-    parsed = rows[columns.time].str.to_datetime(columns.time_format, strict=False)
-    if parsed.null_count():
-        row = int(parsed.is_null().arg_true()[0])
+    """Instants (ms). Of a local hour that comes twice the first is meant; one that a clock change skips is none."""
+    local = rows[columns.time].str.to_datetime(columns.time_format, strict=False)
+    at = local.dt.replace_time_zone(columns.zone, ambiguous="earliest", non_existent="null").dt.epoch("ms")
+    if at.null_count():
+        row = int(at.is_null().arg_true()[0])
         raise ValueError(
             f"row {row + 2}: {rows[columns.time][row]!r} in column {columns.time!r} is no time of the form "
-            f"{columns.time_format!r}; correct the row, or time_format in the columns file"
+            f"{columns.time_format!r} in {columns.zone}; correct the row, or time_format in the columns file"
         )
-    return (
-        parsed.dt.replace_time_zone(columns.zone, ambiguous="earliest", non_existent="null").dt.epoch("ms").alias("at")
-    )
+    return at.alias("at")
 
 
 def _log_actor(columns: LogColumns) -> pl.Expr:
@@ -188,64 +249,59 @@ def _log_actor(columns: LogColumns) -> pl.Expr:
     return pl.when(pl.col(columns.actor) != "").then(pl.col(columns.actor)).alias("actor")
 
 
-def _log_missed(columns: LogColumns) -> list[pl.Expr]:
-    """The counter may repeat or step back, the file's order does not: it is raised to increase by at least one a
-    row.
+def _with_log_missed(rows: pl.DataFrame, columns: LogColumns) -> pl.DataFrame:
+    """Adds ``missed`` and ``missed_after``. The counter may repeat or step back, the file's order does not: it is
+    raised to increase by at least one a row.
     """
+    none = pl.lit(0, pl.Int64)
     if columns.saves is None:
-        return [pl.lit(0, pl.Int64).alias("missed"), pl.lit(0, pl.Int64).alias("_counter")]
-    number = pl.int_range(pl.len()).over("case")
-    counter = (pl.col(columns.saves).cast(pl.Int64, strict=False) - number).cum_max().over("case") + number
-    before = pl.when(number == 1).then(0).otherwise(counter.shift(1))
-    missed = pl.when(number == 0).then(0).otherwise((counter - before - 1).clip(lower_bound=0))
-    return [missed.fill_null(0).alias("missed"), counter.fill_null(0).alias("_counter")]
+        return rows.with_columns(none.alias("missed"), none.alias("missed_after"))
+    number = pl.int_range(pl.len()).over("case").alias("_number")
+    rows = rows.with_columns(number, pl.col(columns.saves).cast(pl.Int64).alias("_counter"))
+    raised = (pl.col("_counter") - pl.col("_number")).cum_max().over("case") + pl.col("_number")
+    rows = rows.with_columns(raised.alias("_counter"))
+    before = pl.when(pl.col("_number") == 1).then(0).otherwise(pl.col("_counter").shift(1))
+    between = (pl.col("_counter") - before - 1).clip(lower_bound=0)
+    alone = IS_FIRST & IS_LAST
+    return rows.with_columns(
+        pl.when(IS_FIRST).then(none).otherwise(between).alias("missed"),
+        pl.when(alone).then("_counter").otherwise(none).alias("missed_after"),
+    ).drop("_number", "_counter")
 
 
-def _late_values(columns: LogColumns) -> list[pl.Expr]:
-    state = columns.mapping.attributes["state"]
-    values = _mapped(state)
-    return [
-        pl.when(values.is_in(list(late.states)).fill_null(False).cum_max().over("case"))
-        .then(pl.col(name).last().over("case"))
-        .alias(name)
+def _with_late_values(rows: pl.DataFrame, columns: LogColumns) -> pl.DataFrame:
+    """Hides the final values of late columns on the rows before the state that fills them."""
+    row = pl.int_range(pl.len(), dtype=pl.UInt32)
+    start = pl.when(IS_FIRST).then(row).forward_fill()
+    end = pl.when(IS_LAST).then(row).backward_fill()
+    state = _mapped(columns.mapping.attributes["state"])
+    # The last row in one of the states, of whichever case, lies in this case exactly if it does not lie before it.
+    filled = {
+        name: (pl.when(state.is_in(list(late.states))).then(row).forward_fill() >= start).fill_null(False)
         for name, late in columns.late.items()
-    ]
+    }
+    return rows.with_columns(pl.when(when).then(pl.col(name).gather(end)).alias(name) for name, when in filled.items())
 
 
 def _case_log(
     rows: pl.DataFrame, tail: pl.DataFrame, basis: Basis, time_form: tuple[str, str] | None = None
 ) -> CaseLog:
-    """The end both ways share: attributes, opening, and the cut at ``now``."""
+    """The end both ways share, of rows that may be seen: attributes, opening, and which cases are open."""
     saves = with_attributes(rows, basis, time_form)
-    opened = saves.filter(IS_FIRST).select("case", pl.coalesce("opened", "at").alias("_opened"))
-    saves = saves.join(opened, on="case", how="left", maintain_order="left")
+    first = pl.when(IS_FIRST)
     saves = saves.with_columns(
-        pl.when(IS_FIRST).then("_opened").otherwise("at").alias("at"),
+        first.then(pl.coalesce("opened", "at")).otherwise("at").alias("at"),
         pl.when(~IS_FIRST).then("actor").alias("actor"),
         pl.when(~IS_FIRST).then("human").alias("human"),
+        # What is told to have been opened before it was recorded could not be seen earlier than that.
+        first.then(pl.max_horizontal("opened", "at")).forward_fill().alias("_from"),
     )
-    visible = pl.col("at") <= basis.now
-    cases = _cases(saves, tail, basis.now)
-    is_open = pl.col("opened") <= basis.now
-    saves = saves.filter(visible & (pl.col("_opened") <= basis.now)).drop("_opened")
-    not_open = cases.filter(~is_open).select("case", "opened")
-    return CaseLog(cases.filter(is_open), saves, not_open, _unmapped(rows, basis))
-
-
-def _cases(saves: pl.DataFrame, tail: pl.DataFrame, now: int) -> pl.DataFrame:
-    future = saves.filter(pl.col("at") > now).group_by("case", maintain_order=True)
-    unseen = future.agg(pl.col("at").min().alias("_unseen"), pl.col("missed").first().alias("_missed"))
-    opened = saves.filter(IS_FIRST).select("case", pl.col("_opened").alias("opened"))
-    rows = opened.join(tail, on="case", how="left", maintain_order="left")
-    rows = rows.join(unseen, on="case", how="left", maintain_order="left")
-    later = pl.when(pl.col("updated") > now).then("updated")
-    missed = pl.when(pl.col("updated") <= now).then("missed_after").otherwise(0)
-    return rows.select(
-        "case",
-        "opened",
-        pl.coalesce("_missed", missed).alias("missed_after"),
-        pl.min_horizontal("_unseen", later).alias("unseen"),
-    )
+    opened = saves.filter(IS_FIRST).select("case", pl.col("at").alias("opened"), "_from")
+    is_open = pl.col("_from") <= basis.now
+    cases = opened.filter(is_open).drop("_from").join(tail, on="case", how="left", maintain_order="left")
+    not_open = opened.filter(~is_open).select("case", pl.col("_from").alias("opened"))
+    seen = saves if not_open.is_empty() else saves.filter(is_open)
+    return CaseLog(cases, seen.drop("_from"), not_open, _unmapped(rows, basis))
 
 
 def with_attributes(rows: pl.DataFrame, basis: Basis, time_form: tuple[str, str] | None = None) -> pl.DataFrame:
