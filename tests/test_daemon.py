@@ -57,9 +57,7 @@ class Scene:
         if self.now >= self.end:
             self.stop.request()
 
-    def run(
-        self, one_pass: Callable[[], dict[str, Any]] = dict, reload: Callable[[], None] = lambda: None
-    ) -> None:
+    def run(self, one_pass: Callable[[], dict[str, Any]] = dict, reload: Callable[[], None] = lambda: None) -> None:
         def noted() -> dict[str, Any]:
             self.starts.append(self.now)
             return one_pass()

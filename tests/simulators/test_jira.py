@@ -1,4 +1,4 @@
-# ruff: noqa: SIM300 - every assert reads expected == actual
+
 """The Jira simulator, seen from the wire; what it answers on v3 is held against Atlassian's own interface document."""
 
 import contextlib

@@ -1,5 +1,5 @@
 """The ServiceNow simulator against what is written down about the product, and against recorded bodies."""
-# ruff: noqa: SIM300 - every assert reads expected == actual, literals too
+
 
 import csv
 import gzip
