@@ -608,6 +608,19 @@ def test_a_record_without_a_creation_date_opens_with_the_first_thing_known_of_it
     assert [START + MINUTE] == log.cases["opened"].to_list()
 
 
+EARLY, LATE_ONE = START + MINUTE, START + 9 * MINUTE
+
+
+@pytest.mark.parametrize("order", [2, None])
+def test_a_later_event_moves_no_earlier_one(order: int | None) -> None:
+    """Neither by lacking an order nor by standing before it in the source's order."""
+    records, _ = frames({0: Case(START, CREATED, ())})
+    records = records.with_columns(pl.lit(LATE_ONE).alias("updated"), pl.lit(4, pl.Int64).alias("version"))
+    rows = [(0, order, LATE_ONE, "state", "3", "2", "bert"), (0, 4, EARLY, "state", "1", "3", "anna")]
+    log = from_history(records, pl.DataFrame(rows, schema=EVENTS, orient="row"), basis(START + 5 * MINUTE))
+    assert [("new", START, 0), ("hold", EARLY, 3)] == log.saves.select("state", "at", "missed").rows()
+
+
 def test_requirements_of_other_checks_are_not_judged() -> None:
     judged = {name for _, name in said(read({0: Case(START, CREATED, ())}, START), START, [procedure()])}
     assert {r.id for r in procedure().requirements if r.check != "none"} == judged

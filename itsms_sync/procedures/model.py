@@ -249,7 +249,11 @@ class Procedure(Strict):
 
     def problems_with(self, types: dict[str, Type], activities: set[str]) -> list[Fault]:
         """What does not fit a mapping: conditions over unknown attributes, activities that nothing can produce."""
-        return [*self._condition_problems(types), *self._activity_problems(activities)]
+        return [
+            *self._condition_problems(types),
+            *self._activity_problems(activities),
+            *self._attribute_problems(types),
+        ]
 
     def _condition_problems(self, types: dict[str, Type]) -> Iterator[Fault]:
         for index, cut in enumerate(self.short_cuts):
@@ -257,6 +261,12 @@ class Procedure(Strict):
         for index, requirement in enumerate(self.requirements):
             if isinstance(requirement, ResolvedInTime) and requirement.pause is not None:
                 yield from condition_problems(requirement.pause, types, ("requirements", index, "pause"))
+
+    def _attribute_problems(self, types: dict[str, Type]) -> Iterator[Fault]:
+        for index, requirement in enumerate(self.requirements):
+            for name in _attributes_of(requirement):
+                if name not in types:
+                    yield Fault(("requirements", index), f"no mapping has the attribute {name!r}")
 
     def _activity_problems(self, activities: set[str]) -> Iterator[Fault]:
         for index, step in enumerate(self.steps):
@@ -266,6 +276,22 @@ class Procedure(Strict):
             for name in _activities_of(requirement):
                 if name not in activities:
                     yield Fault(("requirements", index), f"no mapping produces the activity {name!r}")
+
+
+def _attributes_of(requirement: Demand) -> tuple[str, ...]:
+    match requirement:
+        case NotReopened(counter=str(counter)):
+            return (counter,)
+        case FieldAtGate():
+            return (requirement.field,)
+        case PriorityByMatrix():
+            return ("impact", "urgency", "priority")
+        case RespondedInTime() | ResolvedInTime():
+            return ("priority",)
+        case NoPingPong():
+            return (requirement.attribute,)
+        case _:
+            return ()
 
 
 def _activities_of(requirement: Demand) -> tuple[str, ...]:
