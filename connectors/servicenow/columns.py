@@ -7,7 +7,7 @@ a stock person or text through by mistake. A column that a customer added holds 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from connectors.servicenow.translate import plain
+from connectors.servicenow.translate import flat
 from itsms_sync.records import Border
 
 Replace = Callable[[str], str]
@@ -103,7 +103,7 @@ class Columns:
 
 def stripped(row: Mapping[str, Any]) -> dict[str, str | None]:
     """Raw values only: links and display values would carry a person past the border."""
-    return {name: cell if type(cell) is str else plain(cell) for name, cell in row.items()}
+    return dict(flat(row))
 
 
 def _is_person(column: str) -> bool:

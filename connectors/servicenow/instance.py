@@ -42,7 +42,7 @@ _AUDIT = (
     "sys_created_on",
     "tablename",
 )
-_SAVES = ("sys_id", "documentkey", "record_checkpoint", "sys_created_on", "tablename")
+_SAVES = ("sys_id", "documentkey", "record_checkpoint", "sys_created_on", "tablename", "user")
 _USER = ("sys_id", "user_name", "active", "internal_integration_user", "web_service_access_only")
 _GROUP = ("sys_id", "name", "active")
 _CHOICE = ("sys_id", "name", "element", "value", "label", "language")
@@ -130,7 +130,7 @@ class ServiceNow:
             body = columns.audit_body(own)
             yield Stream(audit_stream(kind), table, _AUDIT, condition, holds, stamp, needed, body)
         condition = f"tablename={kind}" + (f"^fieldnameNOT IN{','.join(own)}" if own else "")
-        yield Stream(saves_stream(kind), table, _SAVES, condition, only_kind, stamp, needed, stripped)
+        yield Stream(saves_stream(kind), table, _SAVES, condition, only_kind, stamp, needed, columns.audit_body(()))
 
     def directory(self) -> Directory | Gap:
         """Accounts as pseudonyms, and groups. A table that may not be read is a gap, the other one goes on."""

@@ -16,6 +16,7 @@ _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
 _CLOCK = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9]):([0-5][0-9])", re.ASCII)
 _EPOCH_DAY = date(1970, 1, 1).toordinal()
 _TEXT_ONLY = {str}
+_AUDIT = Witness.AUDIT.value
 
 
 def audit_stream(kind: str) -> str:
@@ -64,9 +65,7 @@ def _change(row: Row) -> Event | None:
     if at is None or not record or not field:
         return None
     order = whole(get("record_checkpoint"))
-    return Event(
-        record, field, get("oldvalue"), get("newvalue"), at, get("user") or None, Witness.AUDIT.value, row.key, order
-    )
+    return Event(record, field, get("oldvalue"), get("newvalue"), at, get("user") or None, _AUDIT, row.key, order)
 
 
 def _save(row: Row) -> Event | None:
@@ -75,7 +74,7 @@ def _save(row: Row) -> Event | None:
     if at is None or not record:
         return None
     order = whole(cells.get("record_checkpoint"))
-    return Event(record, "", None, None, at, None, Witness.AUDIT.value, row.key, order)
+    return Event(record, "", None, None, at, cells.get("user") or None, _AUDIT, row.key, order)
 
 
 def flat(body: Mapping[str, Any]) -> Mapping[str, str | None]:

@@ -203,9 +203,10 @@ class _Reading:
     def _check_condition(self, cells: Cells, at: Millis, floor: Millis | None) -> None:
         """ServiceNow answers as if a condition on a field that it does not know were not there."""
         stream = self._stream
-        ignored = next((name for name, values in stream.holds.items() if plain(cells.get(name)) not in values), None)
-        if floor is not None and at < floor:
-            ignored = stream.stamp
+        ignored = stream.stamp if floor is not None and at < floor else ""
+        for name, values in stream.holds.items():
+            if plain(cells.get(name)) not in values:
+                ignored = ignored or name
         if ignored:
             raise Refused(
                 f"{stream.table}: the condition on {ignored} was ignored: a row came that it excludes. Let the account "

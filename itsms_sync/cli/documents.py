@@ -1,5 +1,6 @@
 """Commands on documents: check, assess, schema."""
 
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,13 @@ from itsms_sync.cli import as_of_option, config_option, json_option, screen
 from itsms_sync.cli.reading import configuration, show_figures
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from itsms_sync.records import Page
     from itsms_sync.wiring import Wired
+
+FIRST_PAGES = 200
+"""Of 1,000 rows each, looked at by ``check --online``."""
 
 
 @click.command(help="Validate configuration, mappings and procedures; --online also rights and access.")
@@ -83,9 +90,9 @@ def _ask_sources(parts: "Wired") -> list[dict[str, Any]]:
             told("log in", f"{identity.product} {identity.version} as {identity.account}", False)
             mapping = parts.configuration.library.mappings.get(source.system)
             for process in mapping.processes.values() if source.read and mapping is not None else ():
-                pages = connector.pull(process.kind, Window(process.source_fields(), {}, 0, 10))
-                for gap in [pages] if isinstance(pages, Gap) else _first_gaps(pages):
-                    told(f"read {process.kind}", gap.message, True)
+                pages = connector.pull(process.kind, Window(process.source_fields(), {}, 0, 1000))
+                for message in [pages.message] if isinstance(pages, Gap) else _first_gaps(pages):
+                    told(f"read {process.kind}", message, True)
                 if not isinstance(pages, Gap):
                     told(f"read {process.kind}", f"{len(process.source_fields())} fields asked for", False)
             if parts.configuration.settings.tickets and parts.configuration.settings.tickets.target == name:
@@ -100,15 +107,21 @@ def _ask_sources(parts: "Wired") -> list[dict[str, Any]]:
     return findings
 
 
-def _first_gaps(pages: Any) -> list[Any]:
-    """Gaps on the first page of each stream; a whole history is not read to check access."""
-    gaps, seen = [], set()
-    for page in pages:
-        if page.stream in seen:
-            break
-        seen.add(page.stream)
-        gaps.extend(page.gaps)
-    return gaps
+def _first_gaps(pages: "Iterator[Page]") -> list[str]:
+    """What is missing on the first pages, each thing once. The history comes behind the records, so these are read to
+    their end; a whole history is not read to check access."""
+    streams: set[str] = set()
+    gaps: dict[str, None] = {}
+    looked_at = 0
+    for page in islice(pages, FIRST_PAGES):
+        looked_at += 1
+        streams.add(page.stream)
+        gaps |= dict.fromkeys(gap.message for gap in page.gaps)
+        if len(streams) > 1 and not page.gaps:
+            return list(gaps)
+    if looked_at == FIRST_PAGES:
+        gaps["the history was not reached: so many records come before it; the first `once` will tell"] = None
+    return list(gaps)
 
 
 @click.command(help="Judge an event log (CSV) without a database.")

@@ -201,6 +201,9 @@ def simulate(system: str, port: int, host: str, data: tuple[Path, ...], options:
     wrong = [o for o in options if "=" not in o]
     if wrong:
         screen.fail(f"--option wants KEY=VALUE, not {wrong[0]!r}", screen.USAGE)
+    numbers = {signal.SIGTERM, signal.SIGINT}
+    # Before the first thread starts, so that no signal ends one of them in our place.
+    signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
     try:
         serve = simulator(system)
         server = serve(data=data, host=host, port=port, options=dict(o.split("=", 1) for o in options))
@@ -209,15 +212,8 @@ def simulate(system: str, port: int, host: str, data: tuple[Path, ...], options:
     except (ValueError, OSError) as error:
         screen.fail(f"the simulator cannot start: {error}", screen.USAGE)
     screen.say(f"{system} simulator at {server.url} (Ctrl-C stops it)")
-    _until_signal()
-    server.stop()
-
-
-def _until_signal() -> None:
-    """Blocks until SIGTERM or SIGINT."""
-    numbers = {signal.SIGTERM, signal.SIGINT}
-    signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
     signal.sigwait(numbers)
+    server.stop()
 
 
 @click.command(help="Rebuild all that is right of the raw payloads and compare.")

@@ -1,4 +1,3 @@
-
 """The Jira simulator, seen from the wire; what it answers on v3 is held against Atlassian's own interface document."""
 
 import contextlib

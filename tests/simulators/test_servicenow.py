@@ -1,6 +1,5 @@
 """The ServiceNow simulator against what is written down about the product, and against recorded bodies."""
 
-
 import csv
 import gzip
 import json
