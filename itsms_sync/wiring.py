@@ -1,7 +1,6 @@
 """The composition root: settings and documents become a ready daemon.
 
-The only place that makes a clock, a sleep and a stop, finds plug-ins and opens the database; everything else is handed
-what it needs.
+The only place that makes a clock, a sleep and a stop and opens the database; everything else is handed what it needs.
 """
 
 import random
@@ -11,32 +10,22 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from importlib.metadata import entry_points
-from importlib.resources import files
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ValidationError
-
-from itsms_sync.documents import Invalid, Positions, Problem, digest, load_with_positions
-from itsms_sync.sms.strict import Fault
+from itsms_sync.configuration import Configuration
+from itsms_sync.plugins import plugin
 
 if TYPE_CHECKING:
-    from pydantic_core import ErrorDetails
     from sqlalchemy import Engine
 
     from itsms_sync.connector import Connector, Plugin
-    from itsms_sync.corrective.texts import Texts
     from itsms_sync.cycle import Cycle, CycleReport
     from itsms_sync.http import Http, Limits, Stop
     from itsms_sync.ingest import Fields, Progress
     from itsms_sync.judging import JudgedSource, Judging
     from itsms_sync.outbox import Outbox
-    from itsms_sync.procedures.library import Library
-    from itsms_sync.settings import Settings, Source
+    from itsms_sync.settings import Source
     from itsms_sync.store.ingested import Ingested
-
-M = TypeVar("M", bound=BaseModel)
 
 
 def wall_clock() -> int:
@@ -44,222 +33,8 @@ def wall_clock() -> int:
     return time.time_ns() // 1_000_000
 
 
-class UnknownPlugin(Exception):
-    """No installed plug-in has this name."""
-
-
 class WritingRefused(Exception):
     """Writing was asked for where it must not happen."""
-
-
-# --- documents
-# ---------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Configuration:
-    """Everything that was read from files: valid, and not yet connected to anything."""
-
-    path: Path
-    settings: "Settings"
-    library: "Library"
-    texts: "Texts"
-
-    @property
-    def folder(self) -> Path:
-        return self.path.parent
-
-    def database_url(self) -> str:
-        """The database; a relative SQLite path is relative to the configuration file."""
-        url = self.settings.database
-        prefix = "sqlite:///"
-        if url.startswith(prefix) and not url.startswith(prefix + "/"):
-            return prefix + str((self.folder / url.removeprefix(prefix)).resolve())
-        return url
-
-
-class _Reading:
-    """Reads documents and gathers the problems of all of them."""
-
-    def __init__(self) -> None:
-        self.problems: list[Problem] = []
-
-    def document(self, path: Path, model: type[M]) -> tuple[M, Positions] | None:
-        try:
-            return load_with_positions(path, model)
-        except Invalid as error:
-            self.problems.extend(error.problems)
-            return None
-
-    def report(self, positions: Positions, faults: "list[Fault] | Iterator[Fault]") -> None:
-        for fault in faults:
-            if fault.inside is not None:
-                line, column = positions.inside(*fault.place, line=fault.inside[0], column=fault.inside[1])
-            else:
-                line, column = positions.key(*fault.place)
-            self.problems.append(Problem(positions.path, line, column, fault.message))
-
-    def finish(self) -> None:
-        if self.problems:
-            raise Invalid(sorted(set(self.problems)))
-
-
-def read_configuration(path: Path) -> Configuration:
-    """Settings and all documents. Raises ``Invalid`` with every problem of every file."""
-    from itsms_sync.settings import Settings
-
-    reading = _Reading()
-    found = reading.document(path, Settings)
-    if found is None:
-        reading.finish()
-    assert found is not None
-    settings, positions = found
-    reading.report(positions, settings.problems())
-    _check_plugins(reading, settings, positions)
-    folder = path.parent / settings.documents
-    library = _read_library(reading, folder)
-    if library is not None:
-        reading.report(positions, _unknown_processes(settings, library))
-    texts = _read_texts(reading, folder, settings.tickets.language if settings.tickets else "en")
-    reading.finish()
-    assert library is not None
-    assert texts is not None
-    return Configuration(path, settings, library, texts)
-
-
-def read_library(folder: Path) -> "Library":
-    """Processes, mappings and procedures of a folder. Raises ``Invalid``."""
-    reading = _Reading()
-    library = _read_library(reading, folder)
-    reading.finish()
-    assert library is not None
-    return library
-
-
-def read_document(path: Path, model: type[M]) -> M:
-    """One document with a ``problems`` method of its own. Raises ``Invalid``."""
-    reading = _Reading()
-    found = reading.document(path, model)
-    if found is not None:
-        reading.report(found[1], found[0].problems())  # type: ignore[attr-defined]
-    reading.finish()
-    assert found is not None
-    return found[0]
-
-
-def _check_plugins(reading: _Reading, settings: "Settings", positions: Positions) -> None:
-    for name, source in settings.sources.items():
-        try:
-            plugin(source.system).check_options(source.options)
-        except UnknownPlugin as error:
-            reading.report(positions, [Fault(("sources", name, "system"), str(error))])
-        except ValidationError as error:
-            reading.report(
-                positions,
-                [
-                    Fault(("sources", name, "options", *item["loc"]), _told_of_option(item))
-                    for item in error.errors(include_url=False, include_input=False)
-                ],
-            )
-
-
-def _told_of_option(item: "ErrorDetails") -> str:
-    name = item["loc"][-1] if item["loc"] else ""
-    told = {"missing": f"the option `{name}` is missing", "extra_forbidden": f"there is no option `{name}`"}
-    return told.get(item["type"], item["msg"])
-
-
-def _unknown_processes(settings: "Settings", library: "Library") -> "Iterator[Fault]":
-    """A name that is misspelt would leave writing off without a word."""
-    for index, name in enumerate(settings.tickets.processes if settings.tickets else ()):
-        if name not in library.processes.processes:
-            yield Fault(("tickets", "processes", index), f"process {name!r} is not defined in processes.yaml")
-
-
-def _read_library(reading: _Reading, folder: Path) -> "Library | None":
-    from itsms_sync.procedures.library import Library
-    from itsms_sync.procedures.model import Procedure
-    from itsms_sync.sms.mapping import Mapping as MappingDocument
-    from itsms_sync.sms.processes import Processes
-
-    processes = reading.document(folder / "processes.yaml", Processes)
-    mappings = [reading.document(p, MappingDocument) for p in _yaml(folder) if p.name != "processes.yaml"]
-    procedures = [reading.document(p, Procedure) for p in _yaml(folder / "procedures")]
-    for read in (processes, *mappings):
-        if read is not None:
-            reading.report(read[1], read[0].problems())
-    if processes is None or None in mappings or None in procedures:
-        for alone in procedures:
-            if alone is not None:
-                reading.report(alone[1], alone[0].problems())
-        return None
-    by_process: dict[str, list[Procedure]] = {}
-    digests = {Path(processes[1].path).name: digest(processes[0])}
-    by_system = {}
-    for document, positions in (m for m in mappings if m is not None):
-        if document.system in by_system:
-            reading.report(positions, [Fault(("system",), f"another file maps {document.system!r} already")])
-        by_system[document.system] = document
-        digests[Path(positions.path).name] = digest(document)
-    for procedure, positions in (p for p in procedures if p is not None):
-        by_process.setdefault(procedure.process, []).append(procedure)
-        digests[f"procedures/{Path(positions.path).name}"] = digest(procedure)
-    library = Library(
-        processes[0],
-        by_system,
-        {name: tuple(sorted(v, key=lambda p: p.valid_from)) for name, v in by_process.items()},
-        digests,
-    )
-    for procedure, positions in (p for p in procedures if p is not None):
-        reading.report(positions, library.problems_of(procedure))
-    return library
-
-
-def _read_texts(reading: _Reading, folder: Path, language: str) -> "Texts | None":
-    from itsms_sync.corrective.texts import Texts
-
-    found = reading.document(folder / "texts" / f"{language}.yaml", Texts)
-    if found is None:
-        return None
-    reading.report(found[1], found[0].problems())
-    return found[0]
-
-
-def _yaml(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.glob("*.yaml") if p.is_file())
-
-
-def shipped(name: str) -> Path:
-    """The folder ``mappings`` or ``config``: beside the package in a checkout, inside it when installed."""
-    package = Path(str(files("itsms_sync")))
-    installed = package / "share" / name
-    return installed if installed.is_dir() else package.parent / name
-
-
-# --- plug-ins
-# ----------------------------------------------------------------------------------------------------------
-
-
-def plugin(system: str) -> "Plugin":
-    """The installed plug-in of that name. Raises ``UnknownPlugin``."""
-    found = {entry.name: entry for entry in entry_points(group="itsms_sync.connectors")}
-    if system not in found:
-        raise UnknownPlugin(f"no plug-in {system!r} is installed; there are: {', '.join(sorted(found)) or 'none'}")
-    result: Plugin = found[system].load()
-    return result
-
-
-def simulator(system: str) -> Callable[..., Any]:
-    """The simulator of that name: ``serve(data=, host=, port=, options=)``. Raises ``UnknownPlugin``."""
-    found = {entry.name: entry for entry in entry_points(group="itsms_sync.simulators")}
-    if system not in found:
-        raise UnknownPlugin(f"no simulator {system!r} is installed; there are: {', '.join(sorted(found)) or 'none'}")
-    result: Callable[..., Any] = found[system].load()
-    return result
-
-
-# --- the ready daemon
-# --------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)

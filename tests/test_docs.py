@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from itsms_sync.configuration import read_library
 from itsms_sync.corrective import evidence, texts
 from itsms_sync.corrective.decisions import DecidedPeriod, Identity, Opening, PeriodFigures
 from itsms_sync.corrective.figures import Period, Share
 from itsms_sync.corrective.texts import TextBlock, Texts, TicketText
 from itsms_sync.procedures.model import Demand, Procedure
 from itsms_sync.records import Write
-from itsms_sync.wiring import read_library
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from itsms_sync.configuration import Configuration, read_configuration, read_document, read_library
 from itsms_sync.documents import Invalid
 from itsms_sync.settings import Credential, Secret, SecretUnavailable, Settings
 from itsms_sync.sms.mapping import LogColumns
-from itsms_sync.wiring import Configuration, read_configuration, read_document, read_library
 
 ROOT = Path(__file__).parent.parent
 

@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine, Table, delete, func, select, update
 
+from itsms_sync.configuration import read_library
 from itsms_sync.connector import Plugin, Refused, Unavailable
 from itsms_sync.ingest import DIRECTORY_EVERY, Fields, Ingest, ReadSource, SourceReport
 from itsms_sync.judging import JudgedSource, JudgementReport, Judging
@@ -46,7 +47,6 @@ from itsms_sync.store.database import DatabaseUnavailable, Locked, connect, writ
 from itsms_sync.store.ingested import Ingested
 from itsms_sync.store.judged import fingerprint
 from itsms_sync.store.schema import metadata
-from itsms_sync.wiring import read_library
 
 MAPPINGS = Path(__file__).parent.parent / "mappings"
 T0 = 1_800_000_000_000

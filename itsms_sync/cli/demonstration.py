@@ -63,7 +63,9 @@ def demonstrate(*, only_once: bool, seed: int) -> None:
 
 @contextmanager
 def _parts(stop: "Stop", seed: int, *, live: bool) -> "Iterator[Wired]":
-    from itsms_sync.wiring import read_configuration, shipped, simulator, wired
+    from itsms_sync.configuration import read_configuration
+    from itsms_sync.plugins import shipped, simulator
+    from itsms_sync.wiring import wired
 
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="itsms-demo-")))

@@ -24,8 +24,8 @@ FIRST_PAGES = 200
 @json_option
 @click.option("--online", is_flag=True, help="Ask the sources too; reads only.")
 def check(config: Path, as_json: bool, online: bool) -> None:
+    from itsms_sync.configuration import read_configuration
     from itsms_sync.documents import Invalid
-    from itsms_sync.wiring import read_configuration
 
     try:
         found = read_configuration(config)
@@ -141,10 +141,11 @@ def assess(
     log: Path, procedure: Path, columns: Path, with_cases: bool, fail_on: str | None, as_of: int | None, as_json: bool
 ) -> None:
     from itsms_sync import assessing
+    from itsms_sync.configuration import read_document
     from itsms_sync.documents import Invalid, Problem
     from itsms_sync.procedures.model import Procedure
     from itsms_sync.sms.mapping import LogColumns
-    from itsms_sync.wiring import read_document, wall_clock
+    from itsms_sync.wiring import wall_clock
 
     try:
         document = read_document(procedure, Procedure)

@@ -9,8 +9,8 @@ from itsms_sync.cli import screen
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
+    from itsms_sync.configuration import Configuration
     from itsms_sync.procedures.model import Demand, Procedure
-    from itsms_sync.wiring import Configuration
 
 SIGNS = {"conforming": "✓", "deviating": "✗", "unknown": "?", "not_applicable": "·"}
 
@@ -27,8 +27,8 @@ def explanations(connection: "Connection", config: "Configuration", wanted: str)
 
 
 def _record(connection: "Connection", config: "Configuration", row: dict[str, Any]) -> dict[str, Any]:
+    from itsms_sync.plugins import plugin
     from itsms_sync.store import reports
-    from itsms_sync.wiring import plugin
 
     labels = reports.labels(connection, row["source_id"])
     source = config.settings.sources.get(row["source"])

@@ -12,13 +12,13 @@ from itsms_sync.cli import config_option, json_option, screen
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-    from itsms_sync.wiring import Configuration
+    from itsms_sync.configuration import Configuration
 
 
 def configuration(path: Path) -> "Configuration":
     """The configuration, or the end with all its problems."""
+    from itsms_sync.configuration import read_configuration
     from itsms_sync.documents import Invalid
-    from itsms_sync.wiring import read_configuration
 
     try:
         return read_configuration(path)

@@ -14,9 +14,10 @@ from itsms_sync.cli import as_of_option, config_option, json_option, screen
 from itsms_sync.cli.reading import configuration
 
 if TYPE_CHECKING:
+    from itsms_sync.configuration import Configuration
     from itsms_sync.cycle import CycleReport
     from itsms_sync.outbox import OutboxReport
-    from itsms_sync.wiring import Configuration, Wired
+    from itsms_sync.wiring import Wired
 
 
 @contextmanager
@@ -157,10 +158,11 @@ def _show_outbox(outbox: "OutboxReport", parts: "Wired") -> None:
 def run(config: Path) -> None:
     # As process 1 of a container we would otherwise not hear an order to stop before everything is connected.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    from itsms_sync.configuration import read_configuration
     from itsms_sync.daemon import Clockwork, Daemon
     from itsms_sync.documents import Invalid
     from itsms_sync.log import configured
-    from itsms_sync.wiring import in_terminal, read_configuration, rebuild
+    from itsms_sync.wiring import in_terminal, rebuild
 
     settings = configuration(config)
     log = configured(as_json=not in_terminal())
@@ -196,7 +198,7 @@ def run(config: Path) -> None:
 @click.option("--data", type=click.Path(path_type=Path, exists=True), multiple=True, help="Data to serve; repeatable.")
 @click.option("--option", "options", multiple=True, metavar="KEY=VALUE", help="Option of the simulator; repeatable.")
 def simulate(system: str, port: int, host: str, data: tuple[Path, ...], options: tuple[str, ...]) -> None:
-    from itsms_sync.wiring import UnknownPlugin, simulator
+    from itsms_sync.plugins import UnknownPlugin, simulator
 
     wrong = [o for o in options if "=" not in o]
     if wrong:
