@@ -1,0 +1,1 @@
+"""What this program costs, next to what a user would pick instead. ``python -m benchmarks`` runs all of it."""
