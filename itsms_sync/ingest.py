@@ -1,4 +1,4 @@
-"""Reads a source into the store: one page, one transaction, the cursor with it.
+"""Reads a source into the store: a few pages, one transaction, their cursors with them.
 
 Owns windows, gaps and coverage records. A page that is not stored moves no cursor, so whatever ends this process, the
 next poll asks again from the last stored page.
@@ -7,14 +7,18 @@ next poll asks again from the last stored page.
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
-from itsms_sync.connector import Connector, Plugin, Refused, Unavailable
+from itsms_sync.connector import Connector, Plugin, Refused, SourceError, Unavailable
 from itsms_sync.records import Facts, Gap, Identity, Page, Row, Window
 from itsms_sync.store.ingested import Ingested
 
 DIRECTORY_EVERY = 24 * 3600 * 1000
 """People and groups change slowly; they are read once a day (ms)."""
+
+PAGES_AT_ONCE = 4
+HELD_AT_MOST = 5_000
+"""A page that came is not kept from the disk for longer than this while the next one is waited for (ms)."""
 
 Clock = Callable[[], int]
 """Milliseconds since 1970-01-01T00:00Z."""
@@ -128,22 +132,30 @@ class Ingest:
     def _store_pages(self, source: ReadSource, kind: str, pages: Iterator[Page], report: SourceReport) -> None:
         polls: dict[str, int] = {}
         rows: dict[str, int] = {}
-        for page in pages:
-            at = self._clock()
+        for group in _groups(pages, self._clock):
             with self._engine.begin() as connection:
-                if page.stream not in polls:
-                    polls[page.stream] = source.ingested.begin_poll(connection, page, at)
-                new = source.ingested.new_rows(connection, page)
-                facts = self._facts(source, kind, page, len(new), [row for row, _, _ in new])
-                source.ingested.store(connection, polls[page.stream], kind, page, new, facts, at)
-                if page.rows:
-                    source.ingested.close_gaps(connection, page.stream, "refused", at)
-            rows[page.stream] = rows.get(page.stream, 0) + len(page.rows)
-            report.rows += len(page.rows)
-            report.new_rows += len(new)
-            report.pages += 1
-            report.gaps.extend(page.gaps)
-            self._progress(source.name, page.stream, rows[page.stream])
+                for page in group:
+                    report.new_rows += self._store_page(connection, source, kind, page, polls)
+            for page in group:
+                rows[page.stream] = rows.get(page.stream, 0) + len(page.rows)
+                report.rows += len(page.rows)
+                report.pages += 1
+                report.gaps.extend(page.gaps)
+                self._progress(source.name, page.stream, rows[page.stream])
+
+    def _store_page(
+        self, connection: Connection, source: ReadSource, kind: str, page: Page, polls: dict[str, int]
+    ) -> int:
+        """Returns how many of the rows were new."""
+        at = self._clock()
+        if page.stream not in polls:
+            polls[page.stream] = source.ingested.begin_poll(connection, page, at)
+        new = source.ingested.new_rows(connection, page)
+        facts = self._facts(source, kind, page, len(new), [row for row, _, _ in new])
+        source.ingested.store(connection, polls[page.stream], kind, page, new, facts, at)
+        if page.rows:
+            source.ingested.close_gaps(connection, page.stream, "refused", at)
+        return len(new)
 
     @staticmethod
     def _facts(source: ReadSource, kind: str, page: Page, new: int, rows: list[Row]) -> Facts:
@@ -157,3 +169,22 @@ class Ingest:
         with self._engine.begin() as connection:
             source.ingested.note_gaps(connection, gaps, self._clock())
             source.ingested.border.flush(connection)
+
+
+def _groups(pages: Iterator[Page], clock: Clock) -> Iterator[list[Page]]:
+    """Pages that are stored in one transaction: a few, so that a backfill waits less for the disk, and none for long."""
+    group: list[Page] = []
+    since = 0
+    try:
+        for page in pages:
+            since = since if group else clock()
+            group.append(page)
+            if len(group) >= PAGES_AT_ONCE or clock() - since >= HELD_AT_MOST:
+                yield group
+                group = []
+    except SourceError:
+        if group:
+            yield group
+        raise
+    if group:
+        yield group

@@ -21,7 +21,7 @@ from itsms_sync.store.schema import (
     verdict,
 )
 
-BATCH = 5_000
+BATCH = 2500
 
 
 class StoredRecord(NamedTuple):
