@@ -172,7 +172,7 @@ class Ingest:
 
 
 def _groups(pages: Iterator[Page], clock: Clock) -> Iterator[list[Page]]:
-    """Pages that are stored in one transaction: a few, so that a backfill waits less for the disk, and none for long."""
+    """Pages that share a transaction: a few, so that a backfill waits less for the disk, and none for long."""
     group: list[Page] = []
     since = 0
     try:
