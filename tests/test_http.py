@@ -905,7 +905,11 @@ def test_signal_at_any_moment_ends_reading_cleanly() -> None:
         del session
         signal.signal(signal.SIGUSR1, former)
         assert (60, []) == (stopped, threads_of_ours())
-    assert len(list(DESCRIPTORS.iterdir())) <= before
+    # The server's side of the last connections is closed by threads of its own, a moment later on a busy machine.
+    patience = time.monotonic() + 5
+    while (left := len(list(DESCRIPTORS.iterdir()))) > before and time.monotonic() < patience:
+        time.sleep(0.02)
+    assert left <= before
 
 
 CHILD = """

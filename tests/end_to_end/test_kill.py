@@ -144,7 +144,7 @@ def test_a_kill_before_or_after_any_commit_leaves_one_ticket_each(
     with ThreadPoolExecutor(WORKERS) as pool:
         fates = dict(zip(points, pool.map(fate, range(1, len(points) + 1)), strict=True))
     assert dict.fromkeys(points, Fate(-signal.SIGKILL, *GOOD)) == fates
-    assert len(points) >= 18, "so many there were when this was written: is the run still a whole one?"
+    assert len(points) >= 17, "so many there were when this was written: is the run still a whole one?"
 
 
 # --- inside the request
