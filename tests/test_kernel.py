@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import polars as pl
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from itsms_sync.conformance.kernel import judge
@@ -386,10 +386,19 @@ def _ends_with_a_trace(case: Case) -> Case:
     return case._replace(saves=(*case.saves[:-1], *(save._replace(traced=True) for save in case.saves[-1:])))
 
 
+def _shows_what_is_to_come(case: Case, now: int) -> bool:
+    """Each row of a file holds the whole record, so where the clock stepped back, a row that may be seen shows what an
+    earlier save changed that may not be seen yet. An audit trail does not.
+    """
+    unseen = [save.at > now for save in case.saves]
+    return any(hidden and not shown for hidden, shown in pairwise(unseen))
+
+
 @given(several(gaps="empty", steps_back=True), instants)
 @patient
 def test_a_log_and_a_history_say_the_same(found: list[Case], now: int) -> None:
     found = [_ends_with_a_trace(case) for case in found]
+    assume(not any(_shows_what_is_to_come(case, now) for case in found))
     history = from_history(*frames(dict(enumerate(found))), basis(now))
     assert said(history, now, [procedure()]) == said_of_log(log_frame(found), now, {})
 
