@@ -153,8 +153,12 @@ def show(explanation: dict[str, Any]) -> None:
 def _show_history(explanation: dict[str, Any]) -> None:
     saves: list[list[Any]] = []
     before = 0
+    judged_until = max((v["as_of"] for v in explanation["verdicts"] if "as_of" in v), default=None)
     for event in explanation["history"]:
         position = event["position"]
+        if judged_until is not None and event["occurred_at"] > judged_until:
+            saves.append(["", "", "", f"(what happened after {screen.when(judged_until)} was not judged)"])
+            judged_until = None
         if saves and saves[-1][0] == position and position is not None:
             if event["field"]:
                 saves[-1][3] += f"\n{_change(event)}"
