@@ -262,7 +262,8 @@ class _ProcessDeciding:
             opening.until,
             None,
         )
-        shown = evidence.Shown(self._examples(rows), self._places(opening))
+        titles = decided.titles(self._connection)
+        shown = evidence.Shown(self._examples(rows, titles), self._places(opening, titles))
         write = evidence.ticket(opening, self._procedure, self._names(opening.owner), shown, self._rules.texts)
         if not self._dry_run:
             cases = [f"{row.source}/{row.kind}/{row.native_id}" for row in rows]
@@ -291,8 +292,7 @@ class _ProcessDeciding:
         names = {"process": self._library.process(self._process).title, "owner": role.title}
         return names if role.account is None else {**names, "account": role.account}
 
-    def _examples(self, rows: Sequence[decided.ExampleRow]) -> list[evidence.Example]:
-        titles = decided.titles(self._connection)
+    def _examples(self, rows: Sequence[decided.ExampleRow], titles: Mapping[str, str]) -> list[evidence.Example]:
         urls = {s.name: s.record_url for s in self._sources}
         return [
             evidence.Example(
@@ -301,10 +301,9 @@ class _ProcessDeciding:
             for row in rows
         ]
 
-    def _places(self, opening: Opening) -> list[evidence.Place]:
+    def _places(self, opening: Opening, titles: Mapping[str, str]) -> list[evidence.Place]:
         if self._library.process(self._process).place_by is None:
             return []
-        titles = decided.titles(self._connection)
         identity = opening.identity
         rows = decided.places(
             self._connection, self._process, identity.requirement, identity.scope, opening.since, opening.until

@@ -39,9 +39,7 @@ def json(value: Any) -> None:
     import orjson
 
     _clear()
-    # SQLAlchemy names a column such as `check`, a word of SQL, by a subclass of str, which is no key for orjson.
-    option = orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS
-    click.echo(orjson.dumps(value, option=option, default=str).decode())
+    click.echo(orjson.dumps(value, option=orjson.OPT_INDENT_2, default=str).decode())
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], *, right: Sequence[str] = ()) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import orjson
-from sqlalchemy import Connection, and_, case, func, insert, literal, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, case, func, insert, literal, or_, select, update
 
 from itsms_sync.store.database import new_id
 from itsms_sync.store.schema import (
@@ -98,11 +98,16 @@ def covered_until(connection: Connection, source_ids: Sequence[int]) -> int | No
     return min(int(at) for _, at in rows)
 
 
+def _span(since: int, until: int | None) -> ColumnElement[bool]:
+    """The cases that count: ended in [since, until), or without ``until`` all that had not ended before ``since``."""
+    ended = case_state.c.ended_at
+    return and_(ended >= since, ended < until) if until is not None else or_(ended.is_(None), ended >= since)
+
+
 def figures(connection: Connection, process: str, source_id: int, since: int, until: int | None) -> list[FigureRow]:
     """Judged, deviating and unknown cases per requirement and scope. With ``until``: of the cases that ended in
     [since, until); without: of all cases that had not ended before ``since``."""
-    ended = case_state.c.ended_at
-    span = and_(ended >= since, ended < until) if until is not None else or_(ended.is_(None), ended >= since)
+    span = _span(since, until)
     count = {s: func.sum(case((verdict.c.status == s, 1), else_=0)) for s in ("conforming", "deviating", "unknown")}
     rows = connection.execute(
         select(
@@ -130,8 +135,7 @@ def examples(
     connection: Connection, process: str, requirement: str, scope: str, since: int, until: int | None, limit: int | None
 ) -> list[ExampleRow]:
     """Deviating cases, the latest first, as ``figures`` counts them."""
-    ended = case_state.c.ended_at
-    span = and_(ended >= since, ended < until) if until is not None else or_(ended.is_(None), ended >= since)
+    span = _span(since, until)
     query = (
         select(
             source.c.name, record.c.kind, record.c.native_id, record.c.label, verdict.c.occurred_at, verdict.c.detail
@@ -157,8 +161,7 @@ def places(
     connection: Connection, process: str, requirement: str, scope: str, since: int, until: int | None
 ) -> list[tuple[str, int, int]]:
     """``(place, judged, deviating)`` as ``figures`` counts them, most deviating first."""
-    ended = case_state.c.ended_at
-    span = and_(ended >= since, ended < until) if until is not None else or_(ended.is_(None), ended >= since)
+    span = _span(since, until)
     deviating = func.sum(case((verdict.c.status == "deviating", 1), else_=0))
     rows = connection.execute(
         select(case_state.c.place, func.count(), deviating)

@@ -13,7 +13,6 @@ from itsms_sync.store.schema import (
     case_state,
     deviation,
     event,
-    fact,
     judgement,
     poll,
     reading,
@@ -344,12 +343,3 @@ def _checksum(connection: Connection, query: Any) -> tuple[int, int]:
         count += 1
         total = (total + zlib.crc32(orjson.dumps(tuple(row)))) & 0xFFFFFFFFFFFFFFFF
     return count, total
-
-
-def get_fact(connection: Connection, name: str) -> str | None:
-    return connection.execute(select(fact.c.value).where(fact.c.name == name)).scalar()
-
-
-def set_fact(connection: Connection, name: str, value: str) -> None:
-    if connection.execute(update(fact).where(fact.c.name == name).values(value=value)).rowcount == 0:
-        connection.execute(insert(fact).values(name=name, value=value))

@@ -33,7 +33,8 @@ Rows = list[dict[str, Any]]
 
 
 def _rows(connection: Connection, query: Any) -> Rows:
-    return [dict(row._mapping) for row in connection.execute(query)]
+    # A column whose name is a word of SQL (`check`) comes under a subclass of str, which is no key for JSON.
+    return [{str(name): value for name, value in row._mapping.items()} for row in connection.execute(query)]
 
 
 def cases(connection: Connection, process: str) -> int:
@@ -355,4 +356,4 @@ def ticket_by_label(connection: Connection, wanted: str) -> dict[str, Any] | Non
 def sizes(connection: Connection) -> dict[str, int]:
     """Rows per table, for the operator."""
     tables = (payload, record, event, verdict, deviation, nonconformity, intent, gap, pseudonym, free_text)
-    return {t.name: int(connection.execute(select(func.count()).select_from(t)).scalar_one()) for t in tables}
+    return {str(t.name): int(connection.execute(select(func.count()).select_from(t)).scalar_one()) for t in tables}
