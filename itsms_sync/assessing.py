@@ -11,15 +11,10 @@ from typing import Any
 import polars as pl
 
 from itsms_sync.conformance.kernel import CHECKS, judge
+from itsms_sync.eventlog import UnreadableLog, first_line, read
 from itsms_sync.procedures.model import Procedure
 from itsms_sync.sms.cases import from_log
 from itsms_sync.sms.mapping import LogColumns
-
-GZIP = b"\x1f\x8b"
-
-
-class UnreadableLog(Exception):
-    """The log cannot be read; the message names file, row and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +31,11 @@ class Assessment:
 
 def assess(path: Path, procedure: Procedure, columns: LogColumns, now: int) -> Assessment:
     """Judges the log as of ``now`` (ms). Raises ``UnreadableLog``."""
-    raw = _read(path, columns)
+    raw = read(path, columns)
     try:
         log, ids = from_log(raw, columns, now)
     except (ValueError, pl.exceptions.PolarsError) as error:
-        raise UnreadableLog(f"{path}: {_first_line(error)}") from error
+        raise UnreadableLog(f"{path}: {first_line(error)}") from error
     verdicts = judge(log, [procedure], columns.mapping.types(), now)
     visited = log.saves.select("case", "state").unique().group_by("state").len()
     return Assessment(
@@ -50,56 +45,6 @@ def assess(path: Path, procedure: Procedure, columns: LogColumns, now: int) -> A
         visited={state: int(count) for state, count in visited.iter_rows() if state is not None},
         unmapped={f"{attribute}={value}": int(count) for attribute, value, count in log.unmapped.iter_rows()},
     )
-
-
-def _read(path: Path, columns: LogColumns) -> pl.DataFrame:
-    if not path.is_file():
-        raise UnreadableLog(f"{path}: there is no such file")
-    if not path.name.endswith((".csv", ".csv.gz")):
-        raise UnreadableLog(f"{path}: only CSV (.csv, .csv.gz) can be read; export the log as CSV")
-    try:
-        _refuse_misnamed(path)
-        raw = pl.read_csv(path, infer_schema=False, null_values=None)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise UnreadableLog(f"{path}: not readable as CSV in UTF-8 with a header: {_first_line(error)}") from error
-    _refuse_incomplete(path, raw, columns)
-    _refuse_repeated(path, raw, columns)
-    return raw
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0]
-
-
-def _refuse_misnamed(path: Path) -> None:
-    with path.open("rb") as file:
-        if path.suffix == ".gz" and file.read(2) != GZIP:
-            raise UnreadableLog(f"{path}: named .gz, but it is not compressed; rename it to .csv if it is a CSV file")
-
-
-def _refuse_incomplete(path: Path, raw: pl.DataFrame, columns: LogColumns) -> None:
-    optional = (columns.saves, columns.actor, columns.mapping.attributes["state"].field)
-    needed = {columns.case, columns.time, *columns.late, *(name for name in optional if name is not None)}
-    missing = sorted(needed - set(raw.columns))
-    if missing:
-        raise UnreadableLog(
-            f"{path}:1: the header has no column {', '.join(map(repr, missing))} that {columns.document} names; "
-            f"it has {', '.join(raw.columns)}"
-        )
-    if raw.is_empty():
-        raise UnreadableLog(f"{path}: there are no rows under the header; nothing can be said of no cases")
-
-
-def _refuse_repeated(path: Path, raw: pl.DataFrame, columns: LogColumns) -> None:
-    """A save that stands there twice would count as two, and so fill a gap in the counter."""
-    if columns.saves is None:
-        return
-    rows = raw.with_row_index("row_number", offset=2).filter(pl.struct(columns.case, columns.saves).is_duplicated())
-    again = rows.filter(~pl.struct(raw.columns).is_first_distinct())
-    if len(again):
-        raise UnreadableLog(
-            f"{path}: row {again['row_number'][0]} repeats an earlier row; remove what was exported twice"
-        )
 
 
 def verdict_counts(assessment: Assessment) -> list[dict[str, Any]]:
