@@ -1,6 +1,7 @@
 """From stored facts to stored verdicts: map and check, case by case, only what changed or fell due.
 
-Owns the choice of cases, the batches and the difference between what was said before and what is said now. The
+Which records belong together is found first (``relating``), what surrounds a case is ``chains``. Owns the choice of
+cases, the batches and the difference between what was said before and what is said now. The
 judgement itself is pure and elsewhere (``sms.cases``, ``conformance``).
 """
 
@@ -13,12 +14,14 @@ import polars as pl
 from sqlalchemy import Connection, Engine
 
 from itsms_sync import __version__
+from itsms_sync.chains import OWN_TICKETS, Accounts, Chains, events_frame, records_frame
 from itsms_sync.conformance.kernel import CHECKS, judge
-from itsms_sync.conformance.verdicts import BY_SHORT_CUT, Status
+from itsms_sync.conformance.verdicts import BY_SHORT_CUT, NOT_READ, VERDICTS, Status
 from itsms_sync.procedures.library import Library
-from itsms_sync.sms.cases import EVENTS, RECORDS, Basis, CaseLog, from_history
+from itsms_sync.relating import JudgedSource, Relating
+from itsms_sync.sms.cases import Basis, CaseLog, from_history
 from itsms_sync.sms.mapping import ProcessMapping
-from itsms_sync.store.ingested import Ingested
+from itsms_sync.sms.relations import members
 from itsms_sync.store.judged import (
     CaseState,
     Judged,
@@ -33,19 +36,10 @@ from itsms_sync.store.judged import (
     note_judged,
     unfinished,
 )
+from itsms_sync.store.related import cut_histories, make_unread_due
 
 SAID = ["status", "reason", "detail", "at", "recheck_at"]
 """What makes a verdict another one."""
-
-
-@dataclass(frozen=True, slots=True)
-class JudgedSource:
-    """A source as the judgement needs it."""
-
-    name: str
-    system: str
-    ingested: Ingested
-    system_accounts: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,58 +76,94 @@ class Judging:
     def run(
         self, now: int, learned_at: int, *, everything: bool = False, between: Callable[[], None] = lambda: None
     ) -> JudgementReport:
-        """Judges as of ``now`` (ms) what has new facts or fell due; all cases if the documents, the checks, the
-        program or the accounts that are no persons changed since the last judgement, or if that one judged as of a
-        later instant. ``between`` is called after each committed batch."""
+        """Judges as of ``now`` (ms) what has new facts, depends on what has, or fell due; all cases if the documents,
+        the checks, the program or the accounts that are no persons changed since the last judgement, or if that one
+        judged as of a later instant. ``between`` is called after each committed batch."""
         accounts = {s.name: s.ingested.system_accounts(s.system_accounts) for s in self._sources}
+        everything = self._begin(accounts, now, everything=everything)
+        Relating(self._engine, self._library, self._sources).run(between)
         with self._engine.begin() as connection:
-            documents = self._documents(connection, accounts)
-            basis = hashlib.sha256(orjson.dumps(documents, option=orjson.OPT_SORT_KEYS)).hexdigest()
-            newest = newest_judgement(connection)
-            everything = everything or newest is None or newest[0] != basis or newest[1] > now
-            judgement_id = begin_judgement(connection, basis, documents, now, learned_at)
-            if everything:
-                make_all_due(connection)
+            chains = Chains(connection, self._library, self._sources, accounts, now)
+            judgement = self._judgement(connection, chains, accounts, now, learned_at)
         report = JudgementReport(everything=everything)
         for source in self._sources:
             for kind, processes in self._kinds(source).items():
-                with self._engine.begin() as connection:
-                    if unfinished(connection, source.ingested.source_id, kind):
-                        continue  # records and their histories may not fit yet; what stands was said of a whole read
-                parts = [
-                    _Part(self, source, process, accounts[source.name], judgement_id, now, learned_at)
-                    for process in processes
-                ]
-                for part in _batches(self._engine, source.ingested.source_id, kind, parts, now):
+                if self._is_unfinished(source, processes):
+                    continue  # records and their histories may not fit yet; what stands was said of a whole read
+                parts = [_Part(self, source, process, chains, judgement) for process in processes]
+                for part in _batches(self._engine, source.id, kind, parts, now):
                     report = report.plus(part)
                     between()
         return report
 
+    def _begin(self, accounts: Accounts, now: int, *, everything: bool) -> bool:
+        """Whether all has to be judged; then all is due, also for the run after one that is cut off."""
+        with self._engine.begin() as connection:
+            basis = _basis(self._documents(connection, accounts))
+            newest = newest_judgement(connection)
+            everything = everything or newest is None or newest.basis != basis or newest.as_of > now
+            if everything:
+                make_all_due(connection)
+        return everything
+
+    def _judgement(
+        self, connection: Connection, chains: Chains, accounts: Accounts, now: int, learned_at: int
+    ) -> "_Judgement":
+        """Opens the judgement; what could not be told because it was not read is due once it was."""
+        unread = {process: chains.unread(process) for process in self._library.procedures}
+        newest = newest_judgement(connection)
+        before = orjson.loads(newest.documents).get("unread", {}) if newest is not None else {}
+        for process, told in unread.items():
+            if before.get(process, {}) != told:
+                make_unread_due(connection, process, NOT_READ)
+        documents = self._documents(connection, accounts)
+        id_ = begin_judgement(connection, _basis(documents), {**documents, "unread": unread}, now, learned_at)
+        return _Judgement(id_, now, learned_at, accounts)
+
+    def _is_unfinished(self, source: JudgedSource, processes: Sequence[str]) -> bool:
+        """Whether anything that these cases consist of is not read to its end."""
+        kinds = {kind for process in processes for kind in self._library.kinds(source.mapped_by, process)}
+        with self._engine.begin() as connection:
+            return any(unfinished(connection, source.id, kind) for kind in sorted(kinds))
+
     def _kinds(self, source: JudgedSource) -> dict[str, list[str]]:
         """Kind of record -> processes that judge it."""
         kinds: dict[str, list[str]] = {}
-        for process in self._library.judged_processes(source.system):
+        for process in self._library.judged_processes(source.mapped_by):
             kinds.setdefault(self._mapping(source, process).kind, []).append(process)
         return kinds
 
-    def _documents(self, connection: Connection, accounts: Mapping[str, frozenset[str]]) -> dict[str, object]:
+    def _documents(self, connection: Connection, accounts: Accounts) -> dict[str, object]:
+        """What a judgement rests on; a change in it is a reason to judge all anew."""
         histories = {
-            f"{source.name}/{process}": bool(
-                audited(connection, source.ingested.source_id, self._mapping(source, process).kind)
-            )
+            f"{source.name}/{kind}": bool(audited(connection, source.id, kind))
             for source in self._sources
-            for process in self._library.judged_processes(source.system)
+            if source.mapped_by in self._library.mappings
+            for kind in sorted({d.kind for d in self._library.mappings[source.mapped_by].described()})
         }
         return {
             "documents": dict(self._library.digests),
             "checks": {check.id: check.version for check in CHECKS.values()},
             "program": __version__,
             "histories": histories,
+            "sources": {source.name: source.mapped_by for source in self._sources},
             "system_accounts": {name: _digest(names) for name, names in accounts.items()},
         }
 
     def _mapping(self, source: JudgedSource, process: str) -> ProcessMapping:
-        return self._library.mappings[source.system].processes[process]
+        return self._library.mappings[source.mapped_by].processes[process]
+
+
+@dataclass(frozen=True, slots=True)
+class _Judgement:
+    id: int
+    now: int
+    learned_at: int
+    accounts: Accounts
+
+
+def _basis(documents: Mapping[str, object]) -> str:
+    return hashlib.sha256(orjson.dumps(documents, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
 def _digest(names: frozenset[str]) -> str:
@@ -171,49 +201,66 @@ class _Part:
     """One process of one source in one judgement."""
 
     def __init__(
-        self,
-        judging: Judging,
-        source: JudgedSource,
-        process: str,
-        accounts: frozenset[str],
-        judgement_id: int,
-        now: int,
-        learned_at: int,
+        self, judging: Judging, source: JudgedSource, process: str, chains: Chains, judgement: _Judgement
     ) -> None:
         self._library = judging._library
         self._judged = Judged(judging._engine, process)
         self._mapping = judging._mapping(source, process)
+        self._types = self._library.types(process)
         self._source = source
         self._process = process
-        self._judgement_id = judgement_id
-        self._now = now
-        self._learned_at = learned_at
-        self._accounts = accounts
+        self._chains = chains
+        self._judgement = judgement
 
     def judge(
         self, connection: Connection, records: Sequence[StoredRecord]
     ) -> tuple[JudgementReport, dict[int, int | None]]:
         """What changed, and when each record has to be judged next (ms)."""
-        ids = [item.id for item in records]
-        judged = self._judged
-        log = from_history(
-            _records_frame(records, self._mapping), _events_frame(judged, connection, ids), self._basis(connection)
-        )
-        types = self._mapping.types()
-        verdicts = judge(log, self._library.procedures[self._process], types, self._now)
-        changes = _changes(_with_record_ids(verdicts, ids), judged.current(connection, ids))
-        judged.replace(connection, self._judgement_id, changes.superseded, changes.new, self._learned_at)
-        judged.end_deviations(connection, changes.ended, self._learned_at)
-        judged.open_deviations(connection, changes.opened, self._learned_at)
+        cases = self._cases(connection, records)
+        others = sorted({item.id for item in records} - {item.id for item in cases})
+        ids = [item.id for item in cases]
+        judged, at = self._judged, self._judgement.learned_at
+        log = self._log(connection, cases)
+        verdicts = self._verdicts(connection, log, ids)
+        changes = _changes(_with_record_ids(verdicts, ids), judged.current(connection, sorted([*ids, *others])))
+        judged.replace(connection, self._judgement.id, changes.superseded, changes.new, at)
+        judged.end_deviations(connection, changes.ended, at)
+        judged.open_deviations(connection, changes.opened, at)
         judged.keep_states(connection, self._states(log, ids))
+        judged.forget_states(connection, others)
         unmapped = {f"{a}={v}": n for a, v, n in log.unmapped.iter_rows()}
         report = JudgementReport(len(ids), len(changes.new), len(changes.opened), len(changes.ended), unmapped=unmapped)
-        return report, _rechecks(verdicts, log, ids)
+        return report, {**dict.fromkeys(others), **_rechecks(verdicts, log, ids)}
+
+    def _cases(self, connection: Connection, records: Sequence[StoredRecord]) -> list[StoredRecord]:
+        """The cases of the process among the records: meant by the mapping, not led by another record, not our own."""
+        frame = records_frame(records, self._mapping.source_fields())
+        led = self._chains.led(connection, self._process, [item.id for item in records])
+        return [
+            item
+            for item, meant in zip(records, members(frame, self._mapping), strict=True)
+            if meant and item.id not in led and not self._is_ours(item)
+        ]
+
+    def _is_ours(self, item: StoredRecord) -> bool:
+        return self._process != OWN_TICKETS and self._chains.is_own_ticket(self._source.name, item.native_id)
+
+    def _log(self, connection: Connection, cases: Sequence[StoredRecord]) -> CaseLog:
+        kept_back = cut_histories(connection, self._source.id)
+        cut = [item.native_id in kept_back for item in cases]
+        frame = records_frame(cases, self._mapping.source_fields(), cut)
+        return from_history(frame, events_frame(connection, [item.id for item in cases]), self._basis(connection))
+
+    def _verdicts(self, connection: Connection, log: CaseLog, ids: Sequence[int]) -> pl.DataFrame:
+        versions = self._library.procedures[self._process]
+        pieces = self._chains.around(connection, log, self._process, self._source.id, ids)
+        judged = [judge(piece, versions, self._types, self._judgement.now) for piece in pieces]
+        return pl.concat([pl.DataFrame(schema=VERDICTS), *judged])
 
     def _basis(self, connection: Connection) -> Basis:
-        has_history = bool(audited(connection, self._source.ingested.source_id, self._mapping.kind))
+        has_history = bool(audited(connection, self._source.id, self._mapping.kind))
         fields = self._mapping.audited_fields() if has_history else frozenset()
-        return Basis(self._mapping, self._now, fields, self._accounts)
+        return Basis(self._mapping, self._judgement.now, fields, self._judgement.accounts[self._source.name])
 
     def _states(self, log: CaseLog, ids: Sequence[int]) -> list[CaseState]:
         process = self._library.process(self._process)
@@ -248,28 +295,6 @@ class _Changes:
     new: list[NewVerdict]
     opened: list[NewVerdict]
     ended: list[tuple[int, str, str, str]]
-
-
-def _records_frame(records: Sequence[StoredRecord], mapping: ProcessMapping) -> pl.DataFrame:
-    delivered = {name for item in records for name in item.fields}
-    fields = [name for name in mapping.source_fields() if name in delivered]
-    columns = {
-        "case": pl.Series(range(len(records)), dtype=RECORDS["case"]),
-        "created": pl.Series([item.created for item in records], dtype=pl.Int64),
-        "updated": pl.Series([item.updated for item in records], dtype=pl.Int64),
-        "version": pl.Series([item.version for item in records], dtype=pl.Int64),
-    }
-    values = {name: pl.Series([item.fields.get(name) for item in records], dtype=pl.String) for name in fields}
-    return pl.DataFrame({**columns, **values})
-
-
-def _events_frame(judged: Judged, connection: Connection, ids: Sequence[int]) -> pl.DataFrame:
-    schema = {"record": pl.Int64, **{name: type_ for name, type_ in EVENTS.items() if name != "case"}}
-    parts = [pl.DataFrame(rows, schema=schema, orient="row") for rows in judged.events(connection, ids)]
-    events = pl.concat([pl.DataFrame(schema=schema), *parts])
-    cases = pl.DataFrame({"record": pl.Series(ids, dtype=pl.Int64)}).with_row_index("case")
-    joined = events.join(cases, on="record", how="inner", maintain_order="left")
-    return joined.select(pl.col("case").cast(pl.UInt32), *(name for name in EVENTS if name != "case"))
 
 
 def _with_record_ids(verdicts: pl.DataFrame, ids: Sequence[int]) -> pl.DataFrame:

@@ -22,7 +22,7 @@ from sqlalchemy import Engine, Table, delete, func, select, update
 from itsms_sync.configuration import read_library
 from itsms_sync.connector import Plugin, Refused, Unavailable
 from itsms_sync.ingest import DIRECTORY_EVERY, Fields, Ingest, ReadSource, SourceReport
-from itsms_sync.judging import JudgedSource, JudgementReport, Judging
+from itsms_sync.judging import JudgementReport, Judging
 from itsms_sync.procedures.library import Library
 from itsms_sync.records import (
     Configuration,
@@ -41,6 +41,7 @@ from itsms_sync.records import (
     Write,
     Written,
 )
+from itsms_sync.relating import JudgedSource
 from itsms_sync.replay import replay
 from itsms_sync.store import schema
 from itsms_sync.store.database import DatabaseUnavailable, Locked, connect, writing
@@ -585,7 +586,7 @@ LIBRARY = demanding(ONE_OF_EACH.__contains__, SHIPPED)
 
 
 def judged(*desks: Desk, library: Library = LIBRARY, accounts: Sequence[str] = ()) -> Judging:
-    sources = [JudgedSource(d.read.name, "servicenow", d.ingested, tuple(accounts)) for d in desks]
+    sources = [JudgedSource(d.read.name, "servicenow", "servicenow", d.ingested, tuple(accounts)) for d in desks]
     return Judging(desks[0].engine, library, sources)
 
 
@@ -781,29 +782,23 @@ def test_an_account_that_turns_out_to_be_no_person_is_a_new_basis(desk: Desk, ho
     assert "deviating" == status(desk.engine, "INC-RESPONSE-P1")
 
 
-class Between:
-    """Ends the process after so many batches."""
+def test_a_judgement_that_is_cut_off_is_finished_by_the_next(engine: Engine) -> None:
+    def withdrawn() -> int:
+        found = rows(engine, schema.verdict)
+        return sum(v.superseded_at is not None and v.requirement == "INC-PRIORITY" for v in found)
 
-    def __init__(self, batches: int) -> None:
-        self.left = batches
-
-    def __call__(self) -> None:
-        self.left -= 1
-        if self.left < 0:
+    def between() -> None:
+        if withdrawn():
             raise Crash
 
-
-def test_a_judgement_that_is_cut_off_is_finished_by_the_next(engine: Engine) -> None:
     desks = [desk_on(engine, name) for name in ("one", "two", "three")]
     for number, desk in enumerate(desks):
         learn(desk, T0, [incident(f"{number}-{n}") for n in range(2)])
     judged(*desks).run(T0 + HOUR, T0)
     changed = judged(*desks, library=without("INC-PRIORITY"))
     with pytest.raises(Crash):
-        changed.run(T0 + HOUR, T0, between=Between(0))
-    assert 2 == sum(
-        v.superseded_at is not None and v.requirement == "INC-PRIORITY" for v in rows(engine, schema.verdict)
-    )
+        changed.run(T0 + HOUR, T0, between=between)
+    assert 2 == withdrawn()
     rest = changed.run(T0 + HOUR, T0)
     assert (4, None) == (rest.cases, status(engine, "INC-PRIORITY"))
 
@@ -848,7 +843,8 @@ def lived(engine: Engine) -> Desk:
     judging = judged(desk)
 
     def row(key: str, updated: int, version: int, **cells: str) -> Row:
-        return record_row(key, updated, version=version, **{**STOCK, "opened_at": stamp(T0), **cells})
+        tied = {"parent_incident": "a"} if key == "b" else {}
+        return record_row(key, updated, version=version, **{**STOCK, **tied, "opened_at": stamp(T0), **cells})
 
     first = [
         page(row("a", T0, 0), row("b", T0, 0, priority="5"), cursor="1"),

@@ -9,12 +9,12 @@ case's opening and its actor unknown, because sources do not witness it. ``misse
 is left between a row and the one before it. An empty value is ``''``; null means that the value is not known.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import polars as pl
 
-from itsms_sync.sms.mapping import Attribute, LogColumns, ProcessMapping
+from itsms_sync.sms.mapping import Attribute, Described, LogColumns, ProcessMapping
 
 UNKNOWN = "\x00"
 """Marks a value that is not known while rows are filled forward; sources cannot send it, NUL is refused at the
@@ -30,7 +30,56 @@ EVENTS = {
     "new": pl.String,
     "actor": pl.String,
 }
-RECORDS = {"case": pl.UInt32, "created": pl.Int64, "updated": pl.Int64, "version": pl.Int64}
+RECORDS = {"case": pl.UInt32, "_created": pl.Int64, "_updated": pl.Int64, "_version": pl.Int64}
+"""Named so that no field of a source is called the same. A further column ``_cut`` tells of records of whose history
+the source is known to have kept back a part."""
+
+APPROVALS = {
+    "case": pl.UInt32,
+    "id": pl.String,
+    "approver": pl.String,
+    "state": pl.String,
+    "asked_at": pl.Int64,
+    "decided_at": pl.Int64,
+    "exact": pl.Boolean,
+    "actor": pl.String,
+    "human": pl.Boolean,
+    "stage": pl.String,
+}
+"""One row per approval and approver, sorted by ``case, asked_at`` (ms). ``state``: requested, approved, rejected,
+cancelled, not_required, or null = not known. ``decided_at`` (ms): when it was approved or rejected; not ``exact``: at
+the latest then. ``actor`` wrote the decision. ``stage``: the source's own word for it, else null: the state of the case
+when it was asked."""
+
+TASKS: dict[str, pl.DataType | type[pl.DataType]] = {
+    "case": pl.UInt32,
+    "id": pl.String,
+    "type": pl.String,
+    "state": pl.String,
+    "opened_at": pl.Int64,
+    "ended_at": pl.Int64,
+    "exact": pl.Boolean,
+    "workers": pl.List(pl.String),
+}
+"""One row per task. ``state``: open, work, done, incomplete, skipped, cancelled, or null = not known; ``ended_at`` (ms)
+as ``decided_at``; ``workers``: the persons who held it while it was open."""
+
+LINKS = {
+    "case": pl.UInt32,
+    "role": pl.String,
+    "via": pl.String,
+    "other": pl.String,
+    "process": pl.String,
+    "state": pl.String,
+    "at": pl.Int64,
+}
+"""One row per link of a case. ``via``: role of the link through which it is reached, null = its own. ``other`` is the
+other record; ``process`` and ``state`` (of the SMS, as it stands) are known if that is a case. ``at`` (ms): when the
+link is known to have been made."""
+
+PARTS = ("approvals", "tasks", "links")
+NOT_IN_LOG = "the history has none"
+"""Why parts are not known that nobody has added to a log."""
 
 CREATION = 0
 """Place of the creation in the source's order of saves."""
@@ -51,12 +100,21 @@ class CaseLog:
     attribute, and per activity ``is_<activity>`` (true, false, or null = unknown).
     ``not_open``: ``case``, ``opened`` of cases that open after ``now``.
     ``unmapped``: ``attribute``, ``value``, ``count`` of raw values that the mapping does not list.
+    ``approvals``, ``tasks``, ``links``: as ``APPROVALS``, ``TASKS``, ``LINKS``, nothing later than ``now`` in them.
+    ``unread``: which of these three could not be read completely, and why; what is absent there is not known. A key
+    ``links.<role>`` tells that of links in that role alone.
+    ``initial``: states in which a case of this source can begin besides the procedure's initial state.
     """
 
     cases: pl.DataFrame
     saves: pl.DataFrame
     not_open: pl.DataFrame
     unmapped: pl.DataFrame
+    approvals: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=APPROVALS))
+    tasks: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=TASKS))
+    links: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=LINKS))
+    unread: Mapping[str, str] = field(default_factory=lambda: dict.fromkeys(PARTS, NOT_IN_LOG))
+    initial: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,19 +130,43 @@ class Basis:
 
 def from_history(records: pl.DataFrame, events: pl.DataFrame, basis: Basis) -> CaseLog:
     """Cases from records (``RECORDS`` plus one text column per source field) and events (``EVENTS``)."""
-    fields = [name for name in basis.mapping.source_fields() if name in records.columns]
     # When a case was opened is a fact of its creation, whether or not the source would keep changes of it.
-    audited = [name for name in fields if name in basis.audited or name == basis.mapping.attributes["opened"].field]
-    placed = _placed(events, basis.now)
-    changes = placed.filter(pl.col("at") <= basis.now)
+    opened = basis.mapping.attributes["opened"].field
+    fields = [name for name in basis.mapping.source_fields() if name in records.columns]
+    rows, counts, placed = _saves(records, events, fields, basis.audited | {opened}, basis.now)
+    later = pl.concat([placed.select("case", "at"), records.select("case", pl.col("_updated").alias("at"))])
+    tail = counts.select("case", "missed_after").join(_unseen(later, basis.now), on="case", how="left")
+    return _case_log(rows, tail, basis)
+
+
+def saves_of(
+    records: pl.DataFrame, events: pl.DataFrame, described: Described, audited: Collection[str], now: int
+) -> pl.DataFrame:
+    """The saves of records that are no cases: sorted by ``case``; ``case, at, actor`` and one column per attribute."""
+    fields = [name for name in described.source_fields() if name in records.columns]
+    rows, _, _ = _saves(records, events, fields, audited, now)
+    return rows.select("case", "at", "actor", *_attributes(rows.columns, described, None))
+
+
+def standing(records: pl.DataFrame, described: Described) -> pl.DataFrame:
+    """The attributes, derived ones included, by the values that records (one text column per source field) have now."""
+    attributes = records.select(_attributes(records.columns, described, None))
+    return attributes.with_columns(c.expression.alias(name) for name, c in described.derived().items())
+
+
+def _saves(
+    records: pl.DataFrame, events: pl.DataFrame, fields: Sequence[str], history: Collection[str | None], now: int
+) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
+    """One row per save that may be seen, what is known of missing saves, and the events in their places."""
+    audited = [name for name in fields if name in history]
+    placed = _placed(events, now)
+    changes = placed.filter(pl.col("at") <= now)
     rows = pl.concat([_creations(records, placed, audited), _changes(changes, audited)], how="vertical")
     rows = _one_row_per_save(rows, audited)
-    counts = _counts(records, changes, basis.now)
+    counts = _counts(records, changes, now)
     rows = _with_missed(rows, counts)
-    rows = _with_snapshot(rows, records, [name for name in fields if name not in audited], basis.now)
-    later = pl.concat([placed.select("case", "at"), records.select("case", pl.col("updated").alias("at"))])
-    tail = counts.select("case", "missed_after").join(_unseen(later, basis.now), on="case", how="left")
-    return _case_log(rows.drop("key"), tail, basis)
+    rows = _with_snapshot(rows, records, [name for name in fields if name not in audited], now)
+    return rows.drop("key"), counts, placed
 
 
 def _placed(events: pl.DataFrame, now: int) -> pl.DataFrame:
@@ -92,13 +174,23 @@ def _placed(events: pl.DataFrame, now: int) -> pl.DataFrame:
     time. Events that must not be seen yet come last and decide nothing about the others.
     """
     future = (pl.col("at") > now).alias("future")
-    ordered = pl.col("order").is_not_null().all().over("case", "future").alias("ordered")
     # Saves without content come first in their save: the row that stays is then one that names who saved.
     named = pl.col("actor").is_not_null().alias("named")
-    events = events.with_columns(future).with_columns(ordered, named)
+    events = _with_save(events).with_columns(future, named)
+    ordered = pl.col("order").is_not_null().all().over("case", "future").alias("ordered")
+    events = events.with_columns(ordered)
     # Order 0 is the creation itself, where a source witnesses it.
     key = pl.when("ordered").then(pl.col("order").clip(lower_bound=CREATION)).otherwise("at").alias("key")
     return events.with_columns(key).sort("case", "future", "key", "named", maintain_order=True).drop("future", "named")
+
+
+def _with_save(events: pl.DataFrame) -> pl.DataFrame:
+    """A note has no place of its own in the source's order: it was saved with the ordered events of its instant."""
+    if not events["order"].null_count() or events["order"].null_count() == len(events):
+        return events
+    partner = pl.col("order").drop_nulls().last()
+    same_actor = pl.col("order").drop_nulls().last().over("case", "at", "actor")
+    return events.with_columns(pl.coalesce("order", same_actor, partner.over("case", "at")).alias("order"))
 
 
 def _creations(records: pl.DataFrame, placed: pl.DataFrame, audited: list[str]) -> pl.DataFrame:
@@ -107,7 +199,7 @@ def _creations(records: pl.DataFrame, placed: pl.DataFrame, audited: list[str]) 
     rows = records.join(witnessed, on="case", how="left", maintain_order="left").select(
         "case",
         pl.lit(CREATION, pl.Int64).alias("key"),
-        pl.coalesce("created", pl.min_horizontal("_witnessed", "updated")).alias("at"),
+        pl.coalesce("_created", pl.min_horizontal("_witnessed", "_updated")).alias("at"),
         pl.lit(None, pl.String).alias("actor"),
         *audited,
     )
@@ -145,16 +237,19 @@ def _counts(records: pl.DataFrame, changes: pl.DataFrame, now: int) -> pl.DataFr
         pl.col("key").n_unique().cast(pl.Int64).alias("_saves"),
     )
     # A counter that was read later than now also counts what must not be seen yet.
-    version = pl.when(pl.col("updated") <= now).then("version")
+    version = pl.when(pl.col("_updated") <= now).then("_version")
     rows = records.join(seen, on="case", how="left", maintain_order="left")
     after = (version - pl.col("_last").fill_null(CREATION)).clip(lower_bound=0).fill_null(0)
     absent = (version - pl.col("_saves")).clip(lower_bound=0).fill_null(0)
     disordered = ~pl.col("in_order").fill_null(True)
+    # Of what was kept back neither number nor place is known.
+    cut = pl.col("_cut") if "_cut" in records.columns else pl.lit(False)
+    at_least = cut.cast(pl.Int64)
     return rows.select(
         "case",
-        (pl.col("version").is_not_null() & ~disordered).alias("in_order"),
-        pl.when(disordered).then(absent).otherwise(0).alias("absent"),
-        pl.when(disordered).then(0).otherwise(after).alias("missed_after"),
+        (pl.col("_version").is_not_null() & ~disordered & ~cut).alias("in_order"),
+        pl.max_horizontal(pl.when(disordered).then(absent).otherwise(0), at_least).alias("absent"),
+        pl.when(disordered).then(0).otherwise(pl.max_horizontal(after, at_least)).alias("missed_after"),
     )
 
 
@@ -168,7 +263,7 @@ def _with_missed(rows: pl.DataFrame, counts: pl.DataFrame) -> pl.DataFrame:
 
 def _with_snapshot(rows: pl.DataFrame, records: pl.DataFrame, fields: list[str], now: int) -> pl.DataFrame:
     """Fields without a history are known on the last row only, and not before that update may be seen."""
-    known = records.filter(pl.col("updated") <= now).select("case", *fields)
+    known = records.filter(pl.col("_updated") <= now).select("case", *fields)
     rows = rows.join(known, on="case", how="left", maintain_order="left")
     return rows.with_columns(pl.when(IS_LAST).then(pl.col(name)).alias(name) for name in fields)
 
@@ -184,7 +279,7 @@ def from_log(raw: pl.DataFrame, columns: LogColumns, now: int) -> tuple[CaseLog,
     Raises ``ValueError`` naming the first row (1-based, the header is row 1) whose case, counter or time cannot be
     read.
     """
-    named = [name for name in _named(columns) if name in raw.columns]
+    named = [name for name in columns.looked_at() if name in raw.columns]
     rows = raw.select(_filled(raw, name, columns.missing) for name in named)
     _refuse_unreadable(rows, columns)
     ids = rows.select(pl.col(columns.case).alias("id")).unique(maintain_order=True)
@@ -208,12 +303,6 @@ def _refuse_unreadable(rows: pl.DataFrame, columns: LogColumns) -> None:
         wrong = rows.select(condition).to_series().arg_true()
         if len(wrong):
             raise ValueError(f"row {wrong[0] + 2}: {rows[name][wrong[0]]!r} in column {name!r} is {what}")
-
-
-def _named(columns: LogColumns) -> list[str]:
-    """The columns of the file that are looked at."""
-    names = [columns.case, columns.time, columns.saves, columns.actor, *columns.late, *columns.mapping.source_fields()]
-    return list(dict.fromkeys(name for name in names if name is not None))
 
 
 def _filled(raw: pl.DataFrame, name: str, missing: Iterable[str]) -> pl.Expr:
@@ -307,14 +396,20 @@ def _case_log(
 def with_attributes(rows: pl.DataFrame, basis: Basis, time_form: tuple[str, str] | None = None) -> pl.DataFrame:
     """Source fields become attributes; derived attributes and activities are added."""
     fixed = ["case", "at", "actor", "missed"]
-    attributes = basis.mapping.attributes
     saves = rows.select(
         *fixed,
         (~pl.col("actor").is_in(sorted(basis.system_accounts))).alias("human"),
-        *(_attribute(a, rows.columns, time_form).alias(n) for n, a in attributes.items() if a.field is not None),
+        *_attributes(rows.columns, basis.mapping, time_form),
     )
     saves = saves.with_columns(c.expression.alias(name) for name, c in basis.mapping.derived().items())
     return saves.with_columns(c.expression.alias(f"is_{name}") for name, c in basis.mapping.conditions().items())
+
+
+def _attributes(available: Sequence[str], described: Described, time_form: tuple[str, str] | None) -> Iterator[pl.Expr]:
+    """The attributes that are fields of the source."""
+    for name, attribute in described.attributes.items():
+        if attribute.field is not None:
+            yield _attribute(attribute, available, time_form).alias(name)
 
 
 def _attribute(attribute: Attribute, available: Iterable[str], time_form: tuple[str, str] | None) -> pl.Expr:

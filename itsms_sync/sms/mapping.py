@@ -9,11 +9,13 @@ from collections.abc import Iterator
 from datetime import date
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field, StringConstraints
 
 from itsms_sync.sms.conditions import Condition, Type, WrongCondition, compile
 from itsms_sync.sms.processes import Slug
 from itsms_sync.sms.strict import Fault, Place, Strict
+
+MappingName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]*$", max_length=60)]
 
 
 class Attribute(Strict):
@@ -43,27 +45,68 @@ class Activity(Strict):
     when: str
 
 
-class ProcessMapping(Strict):
-    """How one kind of record becomes cases of one process."""
+class Reference(Strict):
+    """Where a record names another one. A field may name several, separated by commas."""
+
+    field: str
+    system: Slug | None = None
+    """The other record's system; its own source if none is named."""
+    by: Literal["id", "label"] = "id"
+    """Whether the field holds immutable ids or labels (numbers, keys)."""
+
+
+def _several(value: object) -> object:
+    """One name may stand for a list of one."""
+    return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
+
+
+class Link(Reference):
+    """A link to a case of another process, or of the same one. Its role is the name under which it stands."""
+
+    to: Annotated[
+        tuple[Slug, ...],
+        Field(min_length=1),
+        BeforeValidator(
+            lambda v: (v,) if isinstance(v, str) else tuple(v) if isinstance(v, list) else v, Slug | list[Slug]
+        ),
+    ]
+    """Processes that the other record may be a case of."""
+    inverse: Slug | None = None
+    """The role that this link has when it is seen from the other record; without it it is not seen from there."""
+
+
+class Pair(Reference):
+    """The record of the same work in another system: both are one case."""
+
+    by: Literal["id", "label"] = "label"
+
+
+class Described(Strict):
+    """A kind of record and the attributes that are read of it."""
 
     kind: str
+    where: str | None = None
+    """A condition over the attributes as they stand; records for which it is not true are not meant."""
     attributes: Annotated[dict[Slug, Attribute], Field(min_length=1)]
-    activities: Annotated[dict[Slug, Activity], Field(min_length=1)]
 
     def types(self) -> dict[str, Type]:
         """Type of each attribute as conditions see it."""
         return {name: attribute.type_in_conditions() for name, attribute in self.attributes.items()}
 
     def source_fields(self) -> tuple[str, ...]:
-        """The source's fields that are named here, each once, in order: all that is fetched."""
+        """The source's fields that attributes name, each once, in order."""
         return tuple(dict.fromkeys(a.field for a in self.attributes.values() if a.field is not None))
 
+    def asked_fields(self) -> tuple[str, ...]:
+        """All that is fetched of a record."""
+        return self.source_fields()
+
     def fields_of_type(self, type_: str) -> frozenset[str]:
-        """Those of them that attributes of this type name."""
+        """The fields that attributes of this type name."""
         return frozenset(a.field for a in self.attributes.values() if a.field is not None and a.type == type_)
 
     def audited_fields(self) -> frozenset[str]:
-        """Those of them whose history the source keeps."""
+        """The fields whose history the source keeps."""
         return frozenset(a.field for a in self.attributes.values() if a.field is not None and a.audited)
 
     def derived(self) -> dict[str, Condition]:
@@ -71,24 +114,99 @@ class ProcessMapping(Strict):
         fields = {name: type_ for name, type_ in self.types().items() if self.attributes[name].field is not None}
         return {name: compile(a.when, fields) for name, a in self.attributes.items() if a.when is not None}
 
+    def meant(self) -> Condition | None:
+        """The condition that tells which records are meant; ``None`` if all are."""
+        return None if self.where is None else compile(self.where, self.types())
+
+    def attribute_problems(self, place: Place) -> Iterator[Fault]:
+        """What is wrong in the attributes and in ``where``."""
+        for name, attribute in self.attributes.items():
+            if (attribute.field is None) == (attribute.when is None):
+                yield Fault((*place, "attributes", name), "an attribute has either a field or a condition (when)")
+        fields = {name: a.type_in_conditions() for name, a in self.attributes.items() if a.field is not None}
+        for name, attribute in self.attributes.items():
+            if attribute.when is not None:
+                yield from condition_problems(attribute.when, fields, (*place, "attributes", name, "when"))
+        if self.where is not None:
+            yield from condition_problems(self.where, self.types(), (*place, "where"))
+
+
+class Part(Described):
+    """Records of another kind that belong to a case: its approvals, tasks, service level clocks, affected items."""
+
+    case: str
+    """Field whose value is the id of the case's record."""
+
+    def asked_fields(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys((self.case, *self.source_fields())))
+
+
+class Parts(Strict):
+    """What a case is made of besides its own record."""
+
+    approvals: Part | None = None
+    """Attributes ``approver`` (person), ``state`` (``APPROVAL_STATES``) and, where the source has them, ``decided`` (an
+    instant) and ``stage``."""
+    tasks: Part | None = None
+    """Attributes ``state`` (``TASK_STATES``) and, where the source has them, ``type`` and ``worker`` (a person)."""
+    slas: Part | None = None
+    cis: Part | None = None
+
+    def named(self) -> Iterator[tuple[str, Part]]:
+        """The parts that are mapped, under their names."""
+        for name in ("approvals", "tasks", "slas", "cis"):
+            part = getattr(self, name)
+            if part is not None:
+                yield name, part
+
+    def problems(self, place: Place) -> Iterator[Fault]:
+        """What is wrong beyond the shape."""
+        needed = {"approvals": ("approver", "state"), "tasks": ("state",)}
+        words = {"approvals": APPROVAL_STATES, "tasks": TASK_STATES}
+        for name, part in self.named():
+            yield from part.attribute_problems((*place, name))
+            for required in needed.get(name, ()):
+                if required not in part.attributes:
+                    yield Fault((*place, name, "attributes"), f"attribute {required!r} is missing")
+            state = part.attributes.get("state")
+            for raw, word in (state.values or {}).items() if name in words and state is not None else ():
+                if word not in words[name]:
+                    known = ", ".join(sorted(words[name]))
+                    yield Fault((*place, name, "attributes", "state", "values", raw), f"{word!r} is none of {known}")
+
+
+APPROVAL_STATES = frozenset(("requested", "approved", "rejected", "cancelled", "not_required"))
+TASK_STATES = frozenset(("open", "work", "done", "incomplete", "skipped", "cancelled"))
+
+
+class ProcessMapping(Described):
+    """How one kind of record becomes cases of one process."""
+
+    activities: Annotated[dict[Slug, Activity], Field(min_length=1)]
+    initial: tuple[str, ...] = ()
+    """States in which a record of this system can begin besides the initial state of the procedure."""
+    parts: Parts = Field(default_factory=Parts)
+    links: dict[Slug, Link] = Field(default_factory=dict)
+    """Role -> where the other record is named."""
+    pair: Pair | None = None
+
+    def asked_fields(self) -> tuple[str, ...]:
+        references = [*self.links.values(), *([self.pair] if self.pair is not None else [])]
+        return tuple(dict.fromkeys((*self.source_fields(), *(reference.field for reference in references))))
+
     def conditions(self) -> dict[str, Condition]:
         """The condition of each activity."""
         return {name: compile(activity.when, self.types()) for name, activity in self.activities.items()}
 
     def problems(self, place: Place) -> Iterator[Fault]:
         """What is wrong beyond the shape."""
-        for name, attribute in self.attributes.items():
-            if (attribute.field is None) == (attribute.when is None):
-                yield Fault((*place, "attributes", name), "an attribute has either a field or a condition (when)")
+        yield from self.attribute_problems(place)
         for required in ("state", "opened"):
             if required not in self.attributes:
                 yield Fault((*place, "attributes"), f"attribute {required!r} is missing: every case needs it")
-        fields = {name: a.type_in_conditions() for name, a in self.attributes.items() if a.field is not None}
-        for name, attribute in self.attributes.items():
-            if attribute.when is not None:
-                yield from condition_problems(attribute.when, fields, (*place, "attributes", name, "when"))
         for name, activity in self.activities.items():
             yield from condition_problems(activity.when, self.types(), (*place, "activities", name, "when"))
+        yield from self.parts.problems((*place, "parts"))
 
 
 def condition_problems(text: str, types: dict[str, Type], place: Place) -> Iterator[Fault]:
@@ -106,7 +224,20 @@ class Mapping(Strict):
     version: str
     valid_from: date
     system: Slug
+    name: MappingName | None = None
+    """What a source calls it by under ``mapping``; the system's name if none is given. Two sites of one system with ids
+    of their own need a mapping each."""
     processes: Annotated[dict[Slug, ProcessMapping], Field(min_length=1)]
+
+    @property
+    def called(self) -> str:
+        return self.name or self.system
+
+    def described(self) -> Iterator[Described]:
+        """Every kind of record that is read, once for each use of it."""
+        for process in self.processes.values():
+            yield process
+            yield from (part for _, part in process.parts.named())
 
     def problems(self) -> list[Fault]:
         """Everything that is wrong beyond the shape."""
@@ -140,6 +271,11 @@ class LogColumns(Strict):
     system_accounts: tuple[str, ...] = ()
     late: dict[str, LateColumn] = Field(default_factory=dict)
     mapping: ProcessMapping
+
+    def looked_at(self) -> list[str]:
+        """The columns of the file that are looked at, each once."""
+        names = [self.case, self.time, self.saves, self.actor, *self.late, *self.mapping.source_fields()]
+        return list(dict.fromkeys(name for name in names if name is not None))
 
     def problems(self) -> list[Fault]:
         """Everything that is wrong beyond the shape."""

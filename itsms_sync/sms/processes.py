@@ -36,6 +36,8 @@ class Process(Strict):
     place_by: Slug | None = None
     """Attribute that says where in the organization a case was worked on (e.g. ``group``). Tickets tell it; it
     separates nothing."""
+    leads: Slug | None = None
+    """System whose record leads where the same work has a record in two systems; without it the older one does."""
     scope_by: Slug | None = None
     """Attribute whose value separates nonconformities (e.g. ``service``); without it there is one scope, ``all``."""
 

@@ -13,6 +13,8 @@ from itsms_sync.store.database import Bulk, on_rollback, pseudonym_key
 from itsms_sync.store.schema import free_text, pseudonym
 
 REMEMBERED = 200_000
+EVERYWHERE = "email"
+"""The form of identifier that means the same in every source."""
 
 
 class StoreBorder:
@@ -30,12 +32,15 @@ class StoreBorder:
         self._texts = Bulk(engine, free_text, ["hash", "value"])
 
     def person(self, form: str, identifier: str) -> str:
-        """The pseudonym; the same identifier of the same form and source always has the same one."""
+        """The pseudonym; the same identifier of the same form and source always has the same one, and an address has
+        the same one in all sources: it is what tells that two accounts are one person's.
+        """
         found = self._names.get((form, identifier))
         if found is None:
             if len(self._names) >= REMEMBERED:
                 self._names.clear()
-            found = "p_" + self._hash(f"{self._source_id}\0{form}\0{identifier}")[:20]
+            whose = "" if form == EVERYWHERE else self._source_id
+            found = "p_" + self._hash(f"{whose}\0{form}\0{identifier}")[:20]
             self._names[form, identifier] = found
             self._new_names.append((found, self._source_id, form, identifier))
         return found

@@ -10,10 +10,10 @@ from sqlalchemy import ColumnElement, Connection, and_, case, func, insert, lite
 from itsms_sync.store.database import new_id
 from itsms_sync.store.schema import (
     case_state,
+    choice,
     cycle,
     deviation,
     intent,
-    judgement,
     nonconformity,
     nonconformity_deviation,
     party,
@@ -184,9 +184,13 @@ def places(
     return [(place, int(judged), int(number)) for place, judged, number in rows]
 
 
-def titles(connection: Connection) -> dict[str, str]:
-    """Native id -> title of every group, for texts."""
-    return dict(connection.execute(select(party.c.native_id, party.c.title)).all())
+def titles(connection: Connection, chosen: Sequence[tuple[int, str, str]] = ()) -> dict[str, str]:
+    """Id -> title of every group, and raw value -> label of the fields ``chosen`` (source, kind, field), for texts."""
+    found = dict(connection.execute(select(party.c.native_id, party.c.title)).all())
+    for source_id, kind, field in chosen:
+        of_field = and_(choice.c.source_id == source_id, choice.c.kind == kind, choice.c.field == field)
+        found |= dict(connection.execute(select(choice.c.value, choice.c.label).where(of_field)).all())
+    return found
 
 
 def decided_periods(connection: Connection, process: str) -> set[tuple[str, str, str, int]]:
@@ -298,10 +302,6 @@ def keep_ticket(connection: Connection, key: str, target: str, values: Mapping[s
 
 def tickets(connection: Connection) -> list[Any]:
     return list(connection.execute(select(ticket).order_by(ticket.c.label)))
-
-
-def newest_judgement(connection: Connection) -> Any:
-    return connection.execute(select(judgement).order_by(judgement.c.id.desc()).limit(1)).first()
 
 
 def queued(connection: Connection, owner: str) -> Iterator[Any]:

@@ -30,6 +30,9 @@ from itsms_sync.store.schema import (
     source,
 )
 
+FORMS = ("user_name", "sys_id", "accountId", "key", "name", "email")
+"""Forms of identifiers under which connectors give accounts to the border."""
+
 NEW_FACTS = 0
 """``record.judge_at`` of a record with facts that no judgement has seen."""
 
@@ -359,7 +362,7 @@ class Ingested:
                 select(person.c.name).where(person.c.source_id == self.source_id, person.c.system.is_(True))
             ).scalars()
             names = set(known)
-        names.update(self.border.person(form, name) for name in configured for form in ("user_name", "sys_id"))
+        names.update(self.border.person(form, name) for name in configured for form in FORMS)
         return frozenset(names)
 
     def payloads(self, connection: Connection) -> Iterator[tuple[str, str, int, list[Row]]]:

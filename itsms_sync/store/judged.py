@@ -17,6 +17,7 @@ from itsms_sync.store.schema import (
     poll,
     reading,
     record,
+    relation,
     verdict,
 )
 
@@ -25,6 +26,7 @@ BATCH = 2500
 
 class StoredRecord(NamedTuple):
     id: int
+    native_id: str
     created: int | None
     updated: int
     version: int | None
@@ -66,7 +68,14 @@ class CaseState(NamedTuple):
 def due(connection: Connection, source_id: int, kind: str, now: int, after: int) -> list[StoredRecord]:
     """The next records (by id) that have new facts or whose time has come."""
     rows = connection.execute(
-        select(record.c.id, record.c.created_at, record.c.updated_at, record.c.version, record.c.fields)
+        select(
+            record.c.id,
+            record.c.native_id,
+            record.c.created_at,
+            record.c.updated_at,
+            record.c.version,
+            record.c.fields,
+        )
         .where(
             record.c.source_id == source_id,
             record.c.kind == kind,
@@ -77,7 +86,7 @@ def due(connection: Connection, source_id: int, kind: str, now: int, after: int)
         .order_by(record.c.id)
         .limit(BATCH)
     )
-    return [StoredRecord(i, created, at, version, orjson.loads(f)) for i, created, at, version, f in rows]
+    return [StoredRecord(*row[:5], orjson.loads(row.fields)) for row in rows]
 
 
 def note_judged(connection: Connection, rechecks: Sequence[tuple[int, int | None]]) -> None:
@@ -91,6 +100,24 @@ def note_judged(connection: Connection, rechecks: Sequence[tuple[int, int | None
 def make_all_due(connection: Connection) -> None:
     """Every record is to be judged anew. Stored, so that a judgement that is cut off goes on where it stood."""
     connection.execute(update(record).values(judge_at=NEW_FACTS))
+
+
+def events(connection: Connection, ids: Sequence[int]) -> Iterator[Sequence[Any]]:
+    """``record_id, position, occurred_at, field, old, new, actor`` of these records, in the order they were
+    learned.
+    """
+    columns = (
+        event.c.record_id,
+        event.c.position,
+        event.c.occurred_at,
+        event.c.field,
+        event.c.old,
+        event.c.new,
+        event.c.actor,
+    )
+    for low, high, part in _ranges(ids):
+        wanted = event.c.record_id.between(low, high) if part is None else event.c.record_id.in_(part)
+        yield connection.execute(select(*columns).where(wanted).order_by(event.c.record_id, event.c.id)).all()
 
 
 class Judged:
@@ -121,23 +148,6 @@ class Judged:
             ["record_id", "process", "opened_at", "ended_at", "state", "scope", "place", "visited"],
             update=["opened_at", "ended_at", "state", "scope", "place", "visited"],
         )
-
-    def events(self, connection: Connection, ids: Sequence[int]) -> Iterator[Sequence[Any]]:
-        """``record_id, position, occurred_at, field, old, new, actor`` of these records, in the order they were
-        learned.
-        """
-        columns = (
-            event.c.record_id,
-            event.c.position,
-            event.c.occurred_at,
-            event.c.field,
-            event.c.old,
-            event.c.new,
-            event.c.actor,
-        )
-        for low, high, part in _ranges(ids):
-            wanted = event.c.record_id.between(low, high) if part is None else event.c.record_id.in_(part)
-            yield connection.execute(select(*columns).where(wanted).order_by(event.c.record_id, event.c.id)).all()
 
     def current(self, connection: Connection, ids: Sequence[int]) -> list[StoredVerdict]:
         """The verdicts of these records that are not superseded."""
@@ -218,6 +228,12 @@ class Judged:
                 [{"_record": r, "_requirement": q, "_state": s, "_reason": w} for r, q, s, w in rows],
             )
 
+    def forget_states(self, connection: Connection, ids: Sequence[int]) -> None:
+        """Of records that are no cases of the process (any more)."""
+        for part in chunks(ids):
+            wanted = case_state.c.record_id.in_(part)
+            connection.execute(delete(case_state).where(wanted, case_state.c.process == self._process))
+
     def keep_states(self, connection: Connection, states: Sequence[CaseState]) -> None:
         self._states.rows(connection, [(s.record_id, self._process, *s[1:]) for s in states])
 
@@ -252,18 +268,16 @@ def unfinished(connection: Connection, source_id: int, kind: str) -> bool:
     return since is not None
 
 
-def newest_judgement(connection: Connection) -> tuple[str, int] | None:
-    """On what the newest judgement rested, and as of when (ms) it judged."""
-    newest = select(judgement.c.basis, judgement.c.as_of).order_by(judgement.c.id.desc()).limit(1)
-    row = connection.execute(newest).first()
-    return None if row is None else (str(row.basis), int(row.as_of))
+def newest_judgement(connection: Connection) -> Any:
+    """The newest judgement's row, or ``None``."""
+    return connection.execute(select(judgement).order_by(judgement.c.id.desc()).limit(1)).first()
 
 
 def begin_judgement(connection: Connection, basis: str, documents: Mapping[str, Any], as_of: int, at: int) -> int:
     """The id under which verdicts name documents, checks, program and coverage. A judgement that rests on the same as
     the newest one continues it."""
     last_poll = connection.execute(select(func.max(poll.c.id))).scalar()
-    newest = connection.execute(select(judgement).order_by(judgement.c.id.desc()).limit(1)).first()
+    newest = newest_judgement(connection)
     if newest is not None and (newest.basis, newest.last_poll_id, newest.as_of) == (basis, last_poll, as_of):
         return int(newest.id)
     result = connection.execute(
@@ -284,6 +298,7 @@ def forget_derived(connection: Connection, source_id: int) -> None:
     """
     mine = select(record.c.id).where(record.c.source_id == source_id)
     connection.execute(delete(event).where(event.c.record_id.in_(mine)))
+    connection.execute(delete(relation).where(relation.c.record_id.in_(mine)))
     connection.execute(delete(audited_field).where(audited_field.c.source_id == source_id))
     connection.execute(
         update(record)
@@ -318,6 +333,14 @@ def fingerprint(connection: Connection) -> dict[str, tuple[int, int]]:
             event.c.occurred_at,
             event.c.learned_at,
         ).join_from(event, record),
+        "relations": select(
+            relation.c.record_id,
+            relation.c.tie,
+            relation.c.role,
+            relation.c.process,
+            relation.c.value,
+            relation.c.other_id,
+        ),
         "verdicts": select(
             verdict.c.record_id,
             verdict.c.requirement,

@@ -1,10 +1,10 @@
 """Questions that commands ask of the store. Reads only."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, and_, func, select
+from sqlalchemy import Connection, and_, case, func, literal, or_, select, union
 
 from itsms_sync.store.schema import (
     case_state,
@@ -23,7 +23,9 @@ from itsms_sync.store.schema import (
     payload,
     poll,
     pseudonym,
+    reading,
     record,
+    relation,
     source,
     ticket,
     verdict,
@@ -191,34 +193,75 @@ def actions(connection: Connection) -> Rows:
 
 
 def sources(connection: Connection) -> Rows:
-    """Each source with its freshness per stream."""
+    """Each source with its streams and its freshness: ``covered_until_at``, up to which instant of its own clock every
+    stream was read to its end (``None`` if one never was; streams that the source does not serve are in ``not_served``
+    and do not count), ``unfinished`` kinds and, if it does not serve at all, ``problem``."""
     result = _rows(connection, select(source).order_by(source.c.name))
     for row in result:
-        newest = select(func.max(poll.c.id)).where(poll.c.source_id == row["id"]).group_by(poll.c.stream)
-        row["streams"] = _rows(
-            connection,
-            select(
-                poll.c.stream,
-                poll.c.ended_at,
-                poll.c.server_time,
-                poll.c.closed,
-                poll.c.rows_seen,
-                poll.c.rows_new,
-                cursor.c.value.label("cursor"),
-            )
-            .outerjoin_from(
-                poll, cursor, and_(cursor.c.source_id == poll.c.source_id, cursor.c.stream == poll.c.stream)
-            )
-            .where(poll.c.id.in_(newest))
-            .order_by(poll.c.stream),
-        )
-        row["records"] = int(
-            connection.execute(select(func.count()).where(record.c.source_id == row["id"])).scalar_one()
-        )
-        row["payloads"] = int(
-            connection.execute(select(func.count()).where(payload.c.source_id == row["id"])).scalar_one()
-        )
+        row["streams"] = _streams(connection, row["id"])
+        row["not_served"] = _not_served(connection, row["id"])
+        known = {stream["stream"]: stream["covered_until_at"] for stream in row["streams"]}
+        covered = [at for stream, at in known.items() if at is not None or stream not in row["not_served"]]
+        row["covered_until_at"] = min(covered) if covered and None not in covered else None
+        row["unfinished"] = list(_unfinished(connection, row["id"]))
+        row["problem"] = _problem(connection, row["id"])
+        for name, table in (("records", record), ("payloads", payload)):
+            counted = select(func.count()).select_from(table).where(table.c.source_id == row["id"])
+            row[name] = int(connection.execute(counted).scalar_one())
     return result
+
+
+def _streams(connection: Connection, source_id: int) -> Rows:
+    """The newest poll of each stream, with its cursor and the end of its newest complete window."""
+    mine = poll.c.source_id == source_id
+    newest = select(func.max(poll.c.id)).where(mine).group_by(poll.c.stream)
+    ends = dict(
+        connection.execute(
+            select(poll.c.stream, func.max(poll.c.server_time))
+            .where(mine, poll.c.closed.is_(True))
+            .group_by(poll.c.stream)
+        ).all()
+    )
+    rows = _rows(
+        connection,
+        select(
+            poll.c.stream,
+            poll.c.ended_at,
+            poll.c.server_time,
+            poll.c.closed,
+            poll.c.rows_seen,
+            poll.c.rows_new,
+            cursor.c.value.label("cursor"),
+        )
+        .outerjoin_from(poll, cursor, and_(cursor.c.source_id == poll.c.source_id, cursor.c.stream == poll.c.stream))
+        .where(poll.c.id.in_(newest))
+        .order_by(poll.c.stream),
+    )
+    return [{**row, "covered_until_at": ends.get(row["stream"])} for row in rows]
+
+
+def _unfinished(connection: Connection, source_id: int) -> Iterator[str]:
+    """Kinds of which the newest window was not read to its end."""
+    yield from connection.execute(
+        select(reading.c.kind)
+        .where(reading.c.source_id == source_id, reading.c.unfinished_since.is_not(None))
+        .order_by(reading.c.kind)
+    ).scalars()
+
+
+def _not_served(connection: Connection, source_id: int) -> list[str]:
+    """Streams that the source refuses or does not have."""
+    told = gap.c.reason.in_(("not-served", "refused"))
+    open_ones = select(gap.c.stream).distinct().where(
+        gap.c.source_id == source_id, gap.c.stream != "source", told, gap.c.closed_at.is_(None)
+    )
+    return sorted(connection.execute(open_ones).scalars())
+
+
+def _problem(connection: Connection, source_id: int) -> str | None:
+    """Why the source does not serve, if it does not."""
+    of_source = and_(gap.c.source_id == source_id, gap.c.stream == "source", gap.c.closed_at.is_(None))
+    return connection.execute(select(gap.c.message).where(of_source).order_by(gap.c.id.desc()).limit(1)).scalar()
 
 
 def last_cycle(connection: Connection) -> dict[str, Any] | None:
@@ -252,8 +295,9 @@ def intents_by_state(connection: Connection) -> dict[str, int]:
 
 
 def find_records(connection: Connection, wanted: str) -> Rows:
-    """Records by label, native id, or the key of a ticket of ours that shows them; ``source_url`` is not known here."""
-    return _rows(
+    """Records by label or native id; cases if there are any, else whatever else has that name."""
+    is_case = select(case_state.c.record_id).where(case_state.c.record_id == record.c.id).exists()
+    found = _rows(
         connection,
         select(
             record.c.id,
@@ -267,10 +311,14 @@ def find_records(connection: Connection, wanted: str) -> Rows:
             record.c.source_id,
             source.c.name.label("source"),
             source.c.system,
+            is_case.label("is_case"),
         )
         .join_from(record, source)
-        .where((record.c.label == wanted) | (record.c.native_id == wanted)),
+        .where((record.c.label == wanted) | (record.c.native_id == wanted))
+        .order_by(record.c.id),
     )
+    cases_ = [row for row in found if row["is_case"]]
+    return cases_ or found
 
 
 def history(connection: Connection, record_id: int) -> Rows:
@@ -336,15 +384,61 @@ def state_of(connection: Connection, record_id: int) -> Rows:
     return _rows(connection, select(case_state).where(case_state.c.record_id == record_id))
 
 
-def labels(connection: Connection, source_id: int) -> dict[tuple[str, str], str]:
-    """(field, raw value) -> label, of choices; ('', id) -> title, of groups."""
+def surroundings(connection: Connection, record_id: int) -> Rows:
+    """What belongs to a record: ``tie`` (part, link, pair), ``role`` as seen from it, ``name`` by which one names the
+    other, and of the other record, if it was read, ``case, source, kind, source_id, fields, updated_at``.
+    """
+    unread = case((relation.c.other_id.is_(None), relation.c.value), else_="").label("name")
+    named = select(relation.c.tie, relation.c.role, unread, relation.c.other_id.label("other"))
+    naming = select(
+        relation.c.tie,
+        case((relation.c.inverse != "", relation.c.inverse), else_=relation.c.role).label("role"),
+        literal("").label("name"),
+        relation.c.record_id.label("other"),
+    )
+    seen_from_here = or_(relation.c.tie != "link", relation.c.inverse != "")
+    own_parts = and_(relation.c.tie == "part", relation.c.record_id == record_id)
+    both = union(
+        named.where(relation.c.record_id == record_id, relation.c.tie != "part"),
+        naming.where(relation.c.other_id == record_id, seen_from_here),
+        named.where(own_parts),
+    ).subquery()
+    return _rows(
+        connection,
+        select(
+            both.c.tie,
+            both.c.role,
+            both.c.name,
+            record.c.label.label("case"),
+            source.c.name.label("source"),
+            record.c.kind,
+            record.c.source_id,
+            record.c.fields,
+            record.c.updated_at,
+        )
+        .select_from(both)
+        .outerjoin(record, record.c.id == both.c.other)
+        .outerjoin(source, source.c.id == record.c.source_id)
+        .order_by(both.c.tie.desc(), both.c.role, record.c.id),
+    )
+
+
+def labels(connection: Connection, source_id: int, kind: str) -> dict[tuple[str, str], str]:
+    """(field, raw value) -> label, of choices of this kind of record; ('', id) -> title, of groups."""
     found = connection.execute(
-        select(choice.c.field, choice.c.value, choice.c.label).where(choice.c.source_id == source_id)
+        select(choice.c.field, choice.c.value, choice.c.label).where(
+            choice.c.source_id == source_id, choice.c.kind == kind
+        )
     )
     result = {(field, value): label for field, value, label in found}
     groups = connection.execute(select(party.c.native_id, party.c.title).where(party.c.source_id == source_id))
     result.update({("", native): title for native, title in groups})
     return result
+
+
+def group_titles(connection: Connection) -> dict[str, str]:
+    """Id -> title of every group of every source."""
+    return dict(connection.execute(select(party.c.native_id, party.c.title)).all())
 
 
 def ticket_by_label(connection: Connection, wanted: str) -> dict[str, Any] | None:

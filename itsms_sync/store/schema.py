@@ -148,8 +148,8 @@ pseudonym = Table(
 person = Table(
     "person",
     metadata,
-    Column("name", String(40), primary_key=True, comment="a pseudonym"),
-    Column("source_id", ForeignKey("source.id"), nullable=False),
+    Column("source_id", ForeignKey("source.id"), primary_key=True),
+    Column("name", String(40), primary_key=True, comment="a pseudonym; that of an address is the same in all sources"),
     Column(
         "account", String(40), nullable=False, comment="the pseudonym that stands for the person among all of theirs"
     ),
@@ -212,9 +212,35 @@ record = Table(
     Column("fields", Text, comment="JSON: raw values as of updated_at"),
     Column("tombstone", String(40), comment="why the source no longer shows it"),
     Column("learned_at", Instant, nullable=False, comment="when the newest fact about it was learned"),
-    Column("judge_at", Instant, comment="next instant at which it has to be judged; 0 = it has new facts"),
+    Column(
+        "judge_at",
+        Instant,
+        comment="next instant at which it has to be judged; 0 = it has new facts, 1 = a record it depends on has",
+    ),
     UniqueConstraint("source_id", "kind", "native_id", name="uq_record_native"),
     Index("ix_record_judge_at", "judge_at"),
+    Index("ix_record_label", "label"),
+)
+
+relation = Table(
+    "relation",
+    metadata,
+    _id(),
+    Column("record_id", ForeignKey("record.id"), nullable=False, comment="the record that names the other one"),
+    Column("tie", String(10), nullable=False, comment="link, pair, part"),
+    Column("role", String(60), nullable=False),
+    Column("inverse", String(60), nullable=False, comment="its role seen from the other; empty: not seen from there"),
+    Column("process", String(60), nullable=False, comment="process of which the naming record is a case or a part"),
+    Column("to", Text, nullable=False, comment="processes that the other record may be a case of, comma separated"),
+    Column("field", String(80), nullable=False),
+    Column("system", String(60), nullable=False, comment="of the other record; empty: the same source"),
+    Column("by", String(10), nullable=False, comment="id, label"),
+    Column("value", String(120), nullable=False),
+    Column("other_id", ForeignKey("record.id"), comment="null while no record of that name was read"),
+    UniqueConstraint("record_id", "tie", "role", "process", "value", name="uq_relation_name"),
+    Index("ix_relation_other_id", "other_id"),
+    Index("ix_relation_value", "value"),
+    comment="Which record names which other one, by the mapping in force.",
 )
 
 event = Table(

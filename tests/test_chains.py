@@ -1,0 +1,439 @@
+"""Records that belong together: parts, links and pairs, within a system and across two."""
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from ruamel.yaml import YAML
+from sqlalchemy import Engine, insert, select
+
+from itsms_sync.judging import Judging
+from itsms_sync.procedures.library import Library
+from itsms_sync.procedures.model import Procedure
+from itsms_sync.records import Directory, Event, Facts, Gap, Person, Record
+from itsms_sync.relating import JudgedSource
+from itsms_sync.sms.mapping import Mapping
+from itsms_sync.sms.processes import Processes
+from itsms_sync.store import schema
+from itsms_sync.store.database import connect
+from itsms_sync.store.ingested import Ingested
+
+T0 = 1_800_000_000_000
+HOUR, DAY = 3_600_000, 24 * 3_600_000
+NOW = T0 + 90 * DAY
+
+DOCUMENTS = """
+processes:
+  document: P
+  version: "1"
+  roles: {owner: {title: Owner}}
+  processes:
+    incident: {title: Incidents, clauses: ["8.6.1"], owner: owner}
+    problem: {title: Problems, clauses: ["8.6.3"], owner: owner, leads: desk}
+    change: {title: Changes, clauses: ["8.5.1"], owner: owner}
+mappings:
+  - document: M1
+    version: "1"
+    valid_from: 2016-01-01
+    system: desk
+    processes:
+      incident:
+        kind: incident
+        attributes: &plain
+          opened: {field: created, type: instant}
+          state: {field: state}
+          major: {field: major}
+        activities: &steps
+          resolve: {when: "state = 'resolved'"}
+          close: {when: "state = 'closed'"}
+        links:
+          parent: {field: parent, to: incident}
+          problem: {field: problem, to: problem}
+          change: {field: change, to: change, inverse: trigger}
+      problem:
+        kind: problem
+        attributes: *plain
+        activities: *steps
+        pair: {field: elsewhere, system: dev, by: label}
+        links: {change: {field: change, to: change, inverse: trigger}}
+      change:
+        kind: change
+        attributes: &change
+          opened: {field: created, type: instant}
+          state: {field: state}
+          requester: {field: requester, type: person}
+        activities: *steps
+        parts:
+          approvals:
+            kind: approval
+            case: of
+            attributes:
+              approver: {field: approver, type: person}
+              state: {field: state, values: {yes: approved, ask: requested}}
+        links:
+          trigger: {field: trigger, to: [incident, problem]}
+          trigger_elsewhere: {field: elsewhere, system: dev, by: label, to: problem}
+  - document: M2
+    version: "1"
+    valid_from: 2016-01-01
+    system: dev
+    processes:
+      problem:
+        kind: issue
+        where: type = 'problem'
+        attributes:
+          opened: {field: created, type: instant}
+          state: {field: state}
+          major: {field: major}
+          type: {field: type}
+        activities: *steps
+        pair: {field: elsewhere, system: desk, by: label}
+        links: {change: {field: change, to: change, inverse: trigger}}
+      change:
+        kind: issue
+        where: type = 'change'
+        attributes:
+          opened: {field: created, type: instant}
+          state: {field: state}
+          requester: {field: requester, type: person}
+          type: {field: type}
+        activities: *steps
+        links:
+          trigger: {field: trigger, to: [problem]}
+          trigger_elsewhere: {field: elsewhere, system: desk, by: label, to: [incident, problem]}
+procedures:
+  - process: incident
+    requirements:
+      - id: INC-PROBLEM
+        check: LI1
+        applies: major = 'yes'
+        roles: [problem]
+        via: [parent]
+        after: resolve
+        limit: {time: P4D}
+  - process: problem
+    requirements:
+      - {id: PRB-CHANGE, check: LI9, roles: [change], gate: [close]}
+  - process: change
+    requirements:
+      - {id: CHG-SELF, check: RO1, requesters: [requester]}
+      - {id: CHG-TRIGGER, check: LI9, roles: [trigger, trigger_elsewhere], gate: [close]}
+"""
+
+SAID = dict.fromkeys(("title", "drift", "where", "why", "proof"), "said") | {
+    "clause": "8.1",
+    "origin": "own",
+    "severity": "S2",
+}
+DOCUMENT = {
+    "document": "D",
+    "title": "T",
+    "version": "1",
+    "valid_from": "2016-01-01",
+    "review_due": "2030-01-01",
+    "owner": "owner",
+    "approver": "owner",
+    "clauses": ["8.1"],
+    "flow": {
+        "initial": "new",
+        "resolved": ["resolved"],
+        "final": ["closed"],
+        "edges": {"new": ["resolved", "closed"], "resolved": ["closed"]},
+    },
+    "steps": [{"id": "S", "title": "Resolve", "activity": "resolve"}],
+}
+
+
+def library() -> Library:
+    given_ = YAML(typ="safe", pure=True).load(DOCUMENTS)
+    procedures = {
+        p["process"]: (
+            Procedure.model_validate(
+                {**DOCUMENT, "process": p["process"], "requirements": [{**SAID, **r} for r in p["requirements"]]}
+            ),
+        )
+        for p in given_["procedures"]
+    }
+    mappings = {m["system"]: Mapping.model_validate(m) for m in given_["mappings"]}
+    found = Library(Processes.model_validate(given_["processes"]), mappings, procedures, {"all": "1"})
+    problems = [f for versions in procedures.values() for p in versions for f in found.problems_of(p)]
+    assert [] == problems + [f for m in mappings.values() for f in m.problems()]
+    return found
+
+
+LIBRARY = library()
+KINDS = {"desk": ("incident", "problem", "change", "approval"), "dev": ("issue",)}
+
+
+class Site:
+    """Both systems, read to their ends unless a test says otherwise."""
+
+    def __init__(self, engine: Engine, *, unread: Sequence[tuple[str, str]] = ()) -> None:
+        self.engine = engine
+        self.ingested = {system: Ingested(engine, f"our_{system}", system) for system in KINDS}
+        for system, kinds in KINDS.items():
+            for kind in kinds:
+                if (system, kind) not in unread:
+                    self.read(system, kind)
+        sources = [JudgedSource(f"our_{s}", s, s, i, ()) for s, i in self.ingested.items()]
+        self._judging = Judging(engine, LIBRARY, sources)
+
+    def read(self, system: str, kind: str) -> None:
+        self.ingested[system].begin_kind(kind, ("state",), T0)
+        self.ingested[system].end_kind(kind)
+
+    def learn(self, system: str, record: Record, *events: Event) -> None:
+        with self.engine.begin() as connection:
+            self.ingested[system].store_facts(connection, record.kind, Facts([record], events), T0)
+
+    def judge(self, now: int = NOW) -> int:
+        return self._judging.run(now, T0).cases
+
+    def verdicts(self) -> dict[tuple[str, str], tuple[str, str | None]]:
+        """(label, requirement) -> (status, reason), of what applies."""
+        v, r = schema.verdict.c, schema.record.c
+        query = select(r.label, v.requirement, v.status, v.reason).join_from(schema.verdict, schema.record)
+        with self.engine.begin() as connection:
+            found = connection.execute(query.where(v.superseded_at.is_(None))).all()
+        return {(label, req): (status, reason) for label, req, status, reason in found if status != "not_applicable"}
+
+    def status(self, label: str, requirement: str) -> str | None:
+        return self.verdicts().get((label, requirement), (None, None))[0]
+
+    def cases(self) -> set[tuple[str, str]]:
+        query = select(schema.record.c.label, schema.case_state.c.process).join_from(schema.case_state, schema.record)
+        with self.engine.begin() as connection:
+            return {(label, process) for label, process in connection.execute(query)}
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    engine = connect(f"sqlite:///{tmp_path / 'store.db'}")
+    yield Site(engine)
+    engine.dispose()
+
+
+def stamp(at: int) -> str:
+    return datetime.fromtimestamp(at / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def record(kind: str, id_: str, *, at: int = T0, created: int = T0, **fields: str) -> Record:
+    return Record(kind, id_, id_.upper(), created, at, None, {"created": stamp(created), "state": "new", **fields})
+
+
+def change_of(id_: str, field: str, old: str, new: str, at: int) -> Event:
+    return Event(id_, field, old, new, at, None, "audit", f"{id_}.{field}.{at}", at - T0)
+
+
+def closed(kind: str, id_: str, **fields: str) -> tuple[Record, Event]:
+    """A record that was closed an hour after it was made."""
+    return record(kind, id_, at=T0 + HOUR, state="closed", **fields), change_of(
+        id_, "state", "new", "closed", T0 + HOUR
+    )
+
+
+def approval(id_: str, of: str, approver: str, state: str = "yes") -> tuple[Record, Event]:
+    made = record("approval", id_, at=T0 + HOUR, of=of, approver=approver, state=state)
+    return made, change_of(id_, "state", "ask", state, T0 + HOUR)
+
+
+# --- parts
+
+
+def test_an_approval_by_the_requester_is_found_and_its_case_judged_when_it_comes(site: Site) -> None:
+    site.learn("desk", record("change", "chg1", requester="p_ann"))
+    site.judge()
+    assert None is site.status("CHG1", "CHG-SELF")
+    site.learn("desk", *approval("apr1", "chg1", "p_bob"))
+    assert 1 == site.judge()
+    assert "conforming" == site.status("CHG1", "CHG-SELF")
+    site.learn("desk", *approval("apr2", "chg1", "p_ann"))
+    assert 1 == site.judge()
+    assert "deviating" == site.status("CHG1", "CHG-SELF")
+    assert 0 == site.judge()
+
+
+def test_an_approval_may_be_read_before_its_case(site: Site) -> None:
+    site.learn("desk", *approval("apr1", "chg1", "p_ann"))
+    site.judge()
+    site.learn("desk", record("change", "chg1", requester="p_ann"))
+    site.judge()
+    assert "deviating" == site.status("CHG1", "CHG-SELF")
+
+
+def test_what_was_not_read_is_unknown_until_it_was(tmp_path: Path) -> None:
+    engine = connect(f"sqlite:///{tmp_path / 'store.db'}")
+    site = Site(engine)
+    refused = Gap("approval", "refused", "the account may not read approvals")
+    with engine.begin() as connection:
+        site.ingested["desk"].note_gaps(connection, [refused], T0)
+    site.learn("desk", record("change", "chg1", requester="p_ann"))
+    site.judge()
+    status, reason = site.verdicts()["CHG1", "CHG-SELF"]
+    assert ("unknown", "not read: approval of our_desk: refused") == (status, reason)
+    with engine.begin() as connection:
+        site.ingested["desk"].close_gaps(connection, "approval", "refused", T0)
+    site.learn("desk", *approval("apr1", "chg2", "p_ann"))
+    assert 1 == site.judge()
+    assert None is site.status("CHG1", "CHG-SELF")
+    engine.dispose()
+
+
+def test_one_person_is_known_by_the_address_in_both_systems(site: Site) -> None:
+    desk, dev = site.ingested["desk"], site.ingested["dev"]
+    mail = desk.border.person("email", "ann@example.com")
+    assert mail == dev.border.person("email", "ann@example.com")
+    assert desk.border.person("name", "ann") != dev.border.person("name", "ann")
+    desk.store_directory(Directory([Person(("p_ann", mail), False, True)], []), T0)
+    dev.store_directory(Directory([Person(("p_account", mail), False, True)], []), T0)
+    site.learn("desk", record("change", "chg1", requester="p_account"))
+    site.learn("desk", *approval("apr1", "chg1", "p_ann"))
+    site.judge()
+    assert "deviating" == site.status("CHG1", "CHG-SELF")
+
+
+# --- links
+
+
+def test_a_link_counts_from_either_side(site: Site) -> None:
+    site.learn("desk", *closed("change", "chg1"))
+    site.learn("desk", *closed("change", "chg2", trigger="inc1"))
+    site.learn("desk", *closed("change", "chg3"))
+    site.learn("desk", record("incident", "inc1"))
+    site.learn("desk", record("incident", "inc2", change="chg1"))
+    site.judge()
+    assert ["conforming", "conforming", "deviating"] == [site.status(f"CHG{n}", "CHG-TRIGGER") for n in (1, 2, 3)]
+
+
+def test_a_link_that_is_made_or_taken_away_later_is_felt_by_both(site: Site) -> None:
+    site.learn("desk", *closed("change", "chg1"))
+    site.learn("desk", record("incident", "inc1"))
+    site.judge()
+    assert "deviating" == site.status("CHG1", "CHG-TRIGGER")
+    site.learn("desk", record("incident", "inc1", at=T0 + DAY, change="chg1"))
+    site.judge()
+    assert "conforming" == site.status("CHG1", "CHG-TRIGGER")
+    site.learn("desk", record("incident", "inc1", at=T0 + 2 * DAY, change=""))
+    site.judge()
+    assert "deviating" == site.status("CHG1", "CHG-TRIGGER")
+
+
+def test_a_chain_goes_over_both_systems(site: Site) -> None:
+    site.learn("dev", *closed("issue", "dev-1", type="change", elsewhere="INC1"))
+    site.learn("dev", *closed("issue", "dev-2", type="change", elsewhere="INC9"))
+    site.judge()
+    site.learn("desk", record("incident", "inc1"))
+    site.judge()
+    assert "conforming" == site.status("DEV-1", "CHG-TRIGGER")
+    assert ("INC1", "incident") in site.cases()
+
+
+def test_a_major_incident_has_its_problem_at_its_parent(site: Site) -> None:
+    at = T0 + HOUR
+    for name, parent in (("inc1", "inc3"), ("inc2", ""), ("inc4", "inc3")):
+        made = record("incident", name, at=at, state="resolved", major="yes", parent=parent)
+        site.learn("desk", made, change_of(name, "state", "new", "resolved", at))
+    site.learn("desk", record("incident", "inc3", problem="prb1"))
+    site.learn("desk", record("problem", "prb1"))
+    site.judge()
+    assert ["conforming", "deviating", "conforming"] == [
+        site.status(name, "INC-PROBLEM") for name in ("INC1", "INC2", "INC4")
+    ]
+    site.learn("desk", record("incident", "inc3", at=T0 + DAY, problem=""))
+    site.judge()
+    assert "deviating" == site.status("INC1", "INC-PROBLEM")
+
+
+# --- pairs
+
+
+def test_the_same_work_in_two_systems_is_one_case(site: Site) -> None:
+    site.learn("dev", *closed("issue", "dev-1", type="problem", change="dev-9"))
+    site.learn("dev", record("issue", "dev-9", type="change"))
+    site.judge()
+    assert ("DEV-1", "problem") in site.cases()
+    assert "conforming" == site.status("DEV-1", "PRB-CHANGE")
+    site.learn("desk", *closed("problem", "prb1", elsewhere="DEV-1"))
+    site.judge()
+    assert {"PRB1"} == {label for label, process in site.cases() if process == "problem"}
+    assert None is site.status("DEV-1", "PRB-CHANGE")
+    assert "conforming" == site.status("PRB1", "PRB-CHANGE")
+    site.learn("desk", record("problem", "prb1", at=T0 + DAY, state="closed", elsewhere=""))
+    site.judge()
+    assert ("DEV-1", "problem") in site.cases()
+    assert ["deviating", "conforming"] == [site.status(n, "PRB-CHANGE") for n in ("PRB1", "DEV-1")]
+
+
+def test_a_ticket_of_ours_is_no_case_of_the_desk(site: Site) -> None:
+    site.learn("desk", *closed("problem", "prb1"))
+    row = {
+        "key": "k",
+        "target": "our_desk",
+        "native_id": "prb1",
+        "label": "PRB1",
+        "url": "",
+        "state": "",
+        "done": False,
+    }
+    with site.engine.begin() as connection:
+        connection.execute(insert(schema.ticket).values(read_at=T0, **row))
+    site.judge()
+    assert set() == site.cases()
+
+
+# --- level, not edge
+
+
+@st.composite
+def facts(draw: st.DrawFn) -> list[tuple[str, Record, tuple[Event, ...]]]:
+    """What a small desk over both systems says, in any order: each record once or twice."""
+    name = st.sampled_from(["", "inc1", "inc2", "prb1", "chg1", "chg2", "DEV-1", "DEV-2", "INC1", "PRB1"])
+    found: list[tuple[str, Record, tuple[Event, ...]]] = []
+    for kind, id_ in (
+        ("incident", "inc1"),
+        ("incident", "inc2"),
+        ("problem", "prb1"),
+        ("change", "chg1"),
+        ("change", "chg2"),
+    ):
+        for step in range(draw(st.integers(0, 2))):
+            fields = {f: draw(name) for f in ("parent", "problem", "change", "trigger", "elsewhere")}
+            made, event = closed(kind, id_, major="yes", requester=draw(st.sampled_from(["p_a", "p_b"])), **fields)
+            found.append(("desk", made._replace(updated=made.updated + step), (event,)))
+    for id_ in ("dev-1", "dev-2"):
+        for step in range(draw(st.integers(0, 2))):
+            fields = {f: draw(name) for f in ("change", "trigger", "elsewhere")}
+            made, event = closed("issue", id_, type=draw(st.sampled_from(["problem", "change"])), **fields)
+            found.append(("dev", made._replace(updated=made.updated + step), (event,)))
+    for number in range(draw(st.integers(0, 2))):
+        made, event = approval(
+            f"apr{number}", draw(st.sampled_from(["chg1", "chg2"])), draw(st.sampled_from(["p_a", "p_b"]))
+        )
+        found.append(("desk", made, (event,)))
+    return draw(st.permutations(found))
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(facts(), st.integers(1, 4))
+def test_judging_what_changed_and_what_depends_on_it_is_judging_everything(
+    told: list[tuple[str, Record, tuple[Event, ...]]], together: int
+) -> None:
+    with TemporaryDirectory() as folder:
+        engines = [connect(f"sqlite:///{Path(folder) / name}") for name in ("step.db", "once.db")]
+        step, once = (Site(engine) for engine in engines)
+        for start in range(0, len(told), together):
+            for system, made, events in told[start : start + together]:
+                step.learn(system, made, *events)
+            step.judge()
+        for system, made, events in told:
+            once.learn(system, made, *events)
+        once.judge()
+        assert once.verdicts() == step.verdicts()
+        assert once.cases() == step.cases()
+        assert 0 == step.judge()
+        for engine in engines:
+            engine.dispose()
