@@ -88,6 +88,7 @@ def read_configuration(path: Path) -> Configuration:
     library = _read_library(reading, folder)
     if library is not None:
         reading.report(positions, _unknown_processes(settings, library))
+        reading.report(positions, _unknown_mappings(settings, library))
     texts = _read_texts(reading, folder, settings.tickets.language if settings.tickets else "en")
     reading.finish()
     assert library is not None
@@ -134,7 +135,7 @@ def _check_plugins(reading: _Reading, settings: "Settings", positions: Positions
 def _told_of_option(item: "ErrorDetails") -> str:
     name = item["loc"][-1] if item["loc"] else ""
     told = {"missing": f"the option `{name}` is missing", "extra_forbidden": f"there is no option `{name}`"}
-    return told.get(item["type"], item["msg"])
+    return told.get(item["type"], item["msg"].removeprefix("Value error, "))
 
 
 def _unknown_processes(settings: "Settings", library: "Library") -> "Iterator[Fault]":
@@ -142,6 +143,20 @@ def _unknown_processes(settings: "Settings", library: "Library") -> "Iterator[Fa
     for index, name in enumerate(settings.tickets.processes if settings.tickets else ()):
         if name not in library.processes.processes:
             yield Fault(("tickets", "processes", index), f"process {name!r} is not defined in processes.yaml")
+
+
+def _unknown_mappings(settings: "Settings", library: "Library") -> "Iterator[Fault]":
+    for name, source in settings.sources.items():
+        if source.mapping is None:
+            continue
+        mapping = library.mappings.get(source.mapping)
+        if mapping is None:
+            known = ", ".join(sorted(library.mappings))
+            told = f"there is no mapping {source.mapping!r}; there are: {known}"
+            yield Fault(("sources", name, "mapping"), told)
+        elif mapping.system != source.system:
+            told = f"the mapping {source.mapping!r} is for {mapping.system}, and this source is {source.system}"
+            yield Fault(("sources", name, "mapping"), told)
 
 
 def _read_library(reading: _Reading, folder: Path) -> "Library | None":
@@ -163,18 +178,19 @@ def _read_library(reading: _Reading, folder: Path) -> "Library | None":
         return None
     by_process: dict[str, list[Procedure]] = {}
     digests = {Path(processes[1].path).name: digest(processes[0])}
-    by_system = {}
+    by_name = {}
     for document, positions in (m for m in mappings if m is not None):
-        if document.system in by_system:
-            reading.report(positions, [Fault(("system",), f"another file maps {document.system!r} already")])
-        by_system[document.system] = document
+        if document.called in by_name:
+            told = f"another file is the mapping {document.called!r} already; give this one a name of its own"
+            reading.report(positions, [Fault(("name",) if document.name else ("system",), told)])
+        by_name[document.called] = document
         digests[Path(positions.path).name] = digest(document)
     for procedure, positions in (p for p in procedures if p is not None):
         by_process.setdefault(procedure.process, []).append(procedure)
         digests[f"procedures/{Path(positions.path).name}"] = digest(procedure)
     library = Library(
         processes[0],
-        by_system,
+        by_name,
         {name: tuple(sorted(v, key=lambda p: p.valid_from)) for name, v in by_process.items()},
         digests,
     )

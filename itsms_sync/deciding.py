@@ -18,7 +18,7 @@ from itsms_sync.procedures.library import Library
 from itsms_sync.procedures.model import Demand, Procedure, Severity
 from itsms_sync.records import Write
 from itsms_sync.store import decided
-from itsms_sync.store.judged import unfinished
+from itsms_sync.store.judged import newest_judgement, unfinished
 
 AT_ONCE = (Severity.S1, Severity.S2)
 
@@ -29,7 +29,8 @@ class LiveSource:
 
     name: str
     source_id: int
-    system: str
+    mapped_by: str
+    """Name of its mapping."""
     go_live: int
     record_url: Callable[[str, str, str], str]
     """``(kind, id, label) -> address``"""
@@ -91,7 +92,7 @@ class Deciding:
         periods = 0
         with self._engine.begin() as connection:
             before = {s.name: self._before(connection, s) for s in self._live}
-            for process in sorted({p for s in self._live for p in self._library.judged_processes(s.system)}):
+            for process in sorted({p for s in self._live for p in self._library.judged_processes(s.mapped_by)}):
                 if self._rules is None or process not in self._rules.processes:
                     off.append(process)
                     continue
@@ -105,7 +106,7 @@ class Deciding:
 
     def _before(self, connection: Connection, source: LiveSource) -> dict[str, Share]:
         result: dict[str, Share] = {}
-        for process in self._library.judged_processes(source.system):
+        for process in self._library.judged_processes(source.mapped_by):
             for row in decided.figures(connection, process, source.source_id, 0, source.go_live):
                 share = Share(row.judged, row.deviating, row.unknown)
                 result[row.requirement] = result.get(row.requirement, Share(0, 0, 0)).plus(share)
@@ -120,7 +121,7 @@ class Deciding:
         return self._now
 
     def live(self, process: str) -> list[LiveSource]:
-        return [s for s in self._live if process in self._library.judged_processes(s.system)]
+        return [s for s in self._live if process in self._library.judged_processes(s.mapped_by)]
 
 
 class _ProcessDeciding:
@@ -211,8 +212,9 @@ class _ProcessDeciding:
     def _reading_is_unfinished(self) -> bool:
         """A period is decided once, so not on a read that was cut off."""
         return any(
-            unfinished(self._connection, s.source_id, self._library.mappings[s.system].processes[self._process].kind)
+            unfinished(self._connection, s.source_id, kind)
             for s in self._sources
+            for kind in self._library.kinds(s.mapped_by, self._process)
         )
 
     def _hits(self) -> list[Hits]:
@@ -244,7 +246,7 @@ class _ProcessDeciding:
         return taken
 
     def open(self, decisions: Decisions) -> list[Opened]:
-        judgement = decided.newest_judgement(self._connection)
+        judgement = newest_judgement(self._connection)
         coverage = {
             "judgement": judgement.id,
             "last_poll": judgement.last_poll_id,
@@ -262,7 +264,7 @@ class _ProcessDeciding:
             opening.until,
             None,
         )
-        titles = decided.titles(self._connection)
+        titles = decided.titles(self._connection, self._places_by_choice())
         shown = evidence.Shown(self._examples(rows, titles), self._places(opening, titles))
         write = evidence.ticket(opening, self._procedure, self._names(opening.owner), shown, self._rules.texts)
         if not self._dry_run:
@@ -299,6 +301,16 @@ class _ProcessDeciding:
                 row.label, urls[row.source](row.kind, row.native_id, row.label), row.at, named(row.detail, titles)
             )
             for row in rows
+        ]
+
+    def _places_by_choice(self) -> list[tuple[int, str, str]]:
+        """Where the field that says where work was done is a list of choices, its raw values have labels."""
+        by = self._library.process(self._process).place_by
+        mappings = [(s.source_id, self._library.mappings[s.mapped_by].processes[self._process]) for s in self._sources]
+        return [
+            (source_id, mapping.kind, attribute.field)
+            for source_id, mapping in mappings
+            if (attribute := mapping.attributes.get(by or "")) is not None and attribute.field is not None
         ]
 
     def _places(self, opening: Opening, titles: Mapping[str, str]) -> list[evidence.Place]:

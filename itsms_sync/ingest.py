@@ -153,8 +153,8 @@ class Ingest:
         new = source.ingested.new_rows(connection, page)
         facts = self._facts(source, kind, page, len(new), [row for row, _, _ in new])
         source.ingested.store(connection, polls[page.stream], kind, page, new, facts, at)
-        if page.rows:
-            source.ingested.close_gaps(connection, page.stream, "refused", at)
+        for reason in ("refused", "not-served") if page.rows else ():
+            source.ingested.close_gaps(connection, page.stream, reason, at)
         return len(new)
 
     @staticmethod

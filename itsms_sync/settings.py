@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, HttpUrl, StringConstraints, model_validator
 
+from itsms_sync.sms.mapping import MappingName
 from itsms_sync.sms.processes import Slug
 from itsms_sync.sms.strict import Fault, Strict
 
@@ -52,9 +53,11 @@ class Secret(Strict):
 
 
 class Credential(Strict):
-    """A user with a password (ServiceNow), or an account with an API token (Jira Cloud)."""
+    """A user with a password (ServiceNow, Jira Data Center), an account with an API token (Jira Cloud), or a token
+    alone (a personal access token of Jira Data Center).
+    """
 
-    username: str | Secret
+    username: str | Secret | None = None
     password: Secret | None = None
     token: Secret | None = None
 
@@ -62,12 +65,15 @@ class Credential(Strict):
     def _one_secret(self) -> "Credential":
         if (self.password is None) == (self.token is None):
             raise ValueError("name one secret: password or token")
+        if self.password is not None and self.username is None:
+            raise ValueError("a password needs a username")
         return self
 
     def read(self, folder: Path) -> Mapping[str, str]:
-        """``username`` and ``password`` or ``token``. Raises ``SecretUnavailable``."""
-        user = self.username if isinstance(self.username, str) else self.username.read(folder)
-        found = {"username": user}
+        """``username``, if there is one, and ``password`` or ``token``. Raises ``SecretUnavailable``."""
+        found = {}
+        if self.username is not None:
+            found["username"] = self.username if isinstance(self.username, str) else self.username.read(folder)
         if self.password is not None:
             found["password"] = self.password.read(folder)
         if self.token is not None:
@@ -85,6 +91,8 @@ class Source(Strict):
     """Name of the plug-in: ``servicenow``, ``jira``."""
     url: HttpUrl
     credential: Credential
+    mapping: MappingName | None = None
+    """Name of the mapping document; the system's own if none is named."""
     read: bool = True
     """False for a system that only receives tickets."""
     go_live: date | None = None
@@ -98,6 +106,11 @@ class Source(Strict):
     ca_bundle: str | None = None
     options: dict[str, Any] = Field(default_factory=dict)
     """The plug-in's own options; see ``docs/connectors``."""
+
+    @property
+    def mapped_by(self) -> str:
+        """Name of the mapping document that reads this source."""
+        return self.mapping or self.system
 
 
 class Tickets(Strict):

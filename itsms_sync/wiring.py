@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from itsms_sync.cycle import Cycle, CycleReport
     from itsms_sync.http import Http, Limits, Stop
     from itsms_sync.ingest import Fields, Progress
-    from itsms_sync.judging import JudgedSource, Judging
+    from itsms_sync.judging import Judging
     from itsms_sync.outbox import Outbox
+    from itsms_sync.relating import JudgedSource
     from itsms_sync.settings import Source
     from itsms_sync.store.ingested import Ingested
 
@@ -78,13 +79,27 @@ class Wired:
 
     def now_of_last_judgement(self) -> int:
         """What ``replay`` judges as of, unless told otherwise: the same instant as the newest judgement."""
-        from itsms_sync.store.decided import newest_judgement
+        from itsms_sync.store.judged import newest_judgement
 
         if self.as_of is not None:
             return self.as_of
         with self.engine.begin() as connection:
             newest = newest_judgement(connection)
         return int(newest.as_of) if newest is not None else wall_clock()
+
+    def kinds(self, source: str) -> "dict[str, Fields]":
+        """Kind of record -> what is asked for of it."""
+        return fields_by_kind(self.configuration, self.configuration.settings.sources[source])
+
+    def mapped_values(self, source: str, kind: str) -> dict[str, dict[str, str]]:
+        """Field -> raw value -> value of the SMS, as the source's mapping has them for this kind."""
+        mapping = self.configuration.library.mappings.get(self.configuration.settings.sources[source].mapped_by)
+        found: dict[str, dict[str, str]] = {}
+        for described in mapping.described() if mapping is not None else ():
+            for attribute in described.attributes.values() if described.kind == kind else ():
+                if attribute.field is not None and attribute.values:
+                    found.setdefault(attribute.field, {}).update(attribute.values)
+        return found
 
     @property
     def requests_sent(self) -> int:
@@ -222,20 +237,6 @@ class _Builder:
 
         return read
 
-    def _kinds(self, source: "Source") -> "dict[str, Fields]":
-        from itsms_sync.ingest import Fields
-
-        mapping = self._configuration.library.mappings.get(source.system)
-        kinds: dict[str, Fields] = {}
-        for process in mapping.processes.values() if mapping is not None else ():
-            before = kinds.get(process.kind, Fields((), frozenset(), frozenset()))
-            kinds[process.kind] = Fields(
-                tuple(dict.fromkeys([*before.names, *process.source_fields()])),
-                before.persons | process.fields_of_type("person"),
-                before.texts | process.fields_of_type("free_text"),
-            )
-        return kinds
-
     def _read_sources(self) -> list[Any]:
         from itsms_sync.ingest import ReadSource
 
@@ -245,7 +246,7 @@ class _Builder:
                 self._connectors[name],
                 self._plugins[name],
                 self._ingested[name],
-                self._kinds(source),
+                fields_by_kind(self._configuration, source),
                 int(source.overlap.total_seconds() * 1000),
                 source.page_size,
             )
@@ -260,7 +261,7 @@ class _Builder:
             LiveSource(
                 name,
                 self._ingested[name].source_id,
-                source.system,
+                source.mapped_by,
                 midnight(source.go_live),
                 self._record_url(name, source),
             )
@@ -274,10 +275,10 @@ class _Builder:
         return lambda kind, id_, label: plugin_.record_url(base, kind, id_, label)
 
     def _judged(self) -> "list[JudgedSource]":
-        from itsms_sync.judging import JudgedSource
+        from itsms_sync.relating import JudgedSource
 
         return [
-            JudgedSource(name, source.system, self._ingested[name], source.system_accounts)
+            JudgedSource(name, source.system, source.mapped_by, self._ingested[name], source.system_accounts)
             for name, source in self._settings.sources.items()
             if source.read
         ]
@@ -305,6 +306,22 @@ class _Builder:
             tickets.max_writes_per_cycle,
             self._configuration.texts,
         )
+
+
+def fields_by_kind(configuration: Configuration, source: "Source") -> "dict[str, Fields]":
+    """Kind of record -> what the source's mapping names of it."""
+    from itsms_sync.ingest import Fields
+
+    mapping = configuration.library.mappings.get(source.mapped_by)
+    kinds: dict[str, Fields] = {}
+    for described in mapping.described() if mapping is not None else ():
+        before = kinds.get(described.kind, Fields((), frozenset(), frozenset()))
+        kinds[described.kind] = Fields(
+            tuple(dict.fromkeys([*before.names, *described.asked_fields()])),
+            before.persons | described.fields_of_type("person"),
+            before.texts | described.fields_of_type("free_text"),
+        )
+    return kinds
 
 
 def midnight(day: date) -> int:

@@ -83,7 +83,8 @@ def test_every_shipped_configuration_reads(path: Path) -> None:
 
 def test_every_shipped_mapping_reads() -> None:
     library = read_library(ROOT / "mappings")
-    assert ["incident"] == list(library.judged_processes("servicenow"))
+    processes = ["incident", "service_request", "problem", "change", "corrective_action"]
+    assert processes == list(library.judged_processes("servicenow")) == list(library.judged_processes("jira"))
     on_disk = {
         str(p.relative_to(ROOT / "mappings"))
         for p in (ROOT / "mappings").rglob("*.yaml")
@@ -215,7 +216,7 @@ def test_a_fault_in_the_configuration(folder: Path, old: str, new: str, mark: st
             "Input should be a valid boolean, unable to interpret input",
         ),
         ("{project: CAPA}", "{project: capa}", "project: capa", "String should match pattern '^[A-Z][A-Z0-9_]+$'"),
-        ("{project: CAPA}", "{issue_type: Task}", "{issue_type: Task}", "the option `project` is missing"),
+        ("{project: CAPA}", "{issue_type: Task}", "options: {issue", "name the projects to read (projects), the project"),
     ],
 )
 def test_a_fault_in_the_options_of_a_plug_in(folder: Path, old: str, new: str, mark: str, message: str) -> None:
