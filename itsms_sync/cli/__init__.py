@@ -20,7 +20,7 @@ COMMANDS = {
     "nonconformities": ("reading", "Requirements that are suspected not to be fulfilled."),
     "actions": ("reading", "Corrective-action tickets and what is still to be sent."),
     "explain": ("reading", "One case: what was read, what was judged, and why."),
-    "assess": ("documents", "Judge an event log (CSV) without a database."),
+    "assess": ("documents", "Judge an event log (CSV, XES, Parquet) without a database."),
     "simulate": ("working", "Serve the simulator of one system."),
     "replay": ("working", "Rebuild all that is right of the raw payloads and compare."),
     "schema": ("documents", "JSON Schemas of the files that people edit."),

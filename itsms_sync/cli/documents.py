@@ -1,5 +1,6 @@
 """Commands on documents: check, assess, schema."""
 
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -74,37 +75,68 @@ def _online(config: Path) -> list[dict[str, Any]]:
         screen.fail(str(error), screen.UNAVAILABLE)
 
 
+Told = Callable[[str, str, bool], None]
+"""``(what, message, whether it is a problem)``"""
+
+
 def _ask_sources(parts: "Wired") -> list[dict[str, Any]]:
     from itsms_sync.connector import SourceError
-    from itsms_sync.records import Gap, Window
 
     findings: list[dict[str, Any]] = []
-    for name, connector in parts.connectors.items():
-        source = parts.configuration.settings.sources[name]
+    for name in parts.connectors:
 
         def told(what: str, message: str, problem: bool, name: str = name) -> None:
             findings.append({"source": name, "what": what, "problem": problem, "message": message})
 
         try:
-            identity = connector.identify()
-            told("log in", f"{identity.product} {identity.version} as {identity.account}", False)
-            mapping = parts.configuration.library.mappings.get(source.system)
-            for process in mapping.processes.values() if source.read and mapping is not None else ():
-                pages = connector.pull(process.kind, Window(process.source_fields(), {}, 0, 1000))
-                for message in [pages.message] if isinstance(pages, Gap) else _first_gaps(pages):
-                    told(f"read {process.kind}", message, True)
-                if not isinstance(pages, Gap):
-                    told(f"read {process.kind}", f"{len(process.source_fields())} fields asked for", False)
-            if parts.configuration.settings.tickets and parts.configuration.settings.tickets.target == name:
-                found = connector.find("itsms-sync.check")
-                told(
-                    "find tickets",
-                    found.message if isinstance(found, Gap) else "search answers",
-                    isinstance(found, Gap),
-                )
+            _ask_source(parts, name, told)
         except SourceError as error:
             told("reach", str(error), True)
     return findings
+
+
+def _ask_source(parts: "Wired", name: str, told: Told) -> None:
+    from itsms_sync.records import Gap
+
+    connector, source = parts.connectors[name], parts.configuration.settings.sources[name]
+    identity = connector.identify()
+    told("log in", f"{identity.product} {identity.version} as {identity.account}", False)
+    for kind in parts.kinds(name) if source.read else ():
+        _ask_kind(parts, name, kind, told)
+        _compare_values(parts, name, kind, told)
+    if parts.configuration.settings.tickets and parts.configuration.settings.tickets.target == name:
+        found = connector.find("itsms-sync.check")
+        told("find tickets", found.message if isinstance(found, Gap) else "search answers", isinstance(found, Gap))
+
+
+def _ask_kind(parts: "Wired", name: str, kind: str, told: Told) -> None:
+    from itsms_sync.records import Gap, Window
+
+    fields = parts.kinds(name)[kind]
+    pages = parts.connectors[name].pull(kind, Window(fields.names, {}, 0, 1000, fields.persons, fields.texts))
+    for message in [pages.message] if isinstance(pages, Gap) else _first_gaps(pages):
+        told(f"read {kind}", message, True)
+    if not isinstance(pages, Gap):
+        told(f"read {kind}", f"{len(fields.names)} fields asked for", False)
+
+
+def _compare_values(parts: "Wired", name: str, kind: str, told: Told) -> None:
+    """Raw values of the mapping beside those that the instance has, with the labels that it gives them."""
+    from itsms_sync.records import Gap
+
+    configured = parts.connectors[name].configuration(kind)
+    if isinstance(configured, Gap):
+        return
+    for field, values in parts.mapped_values(name, kind).items():
+        labels = configured.choices.get(field)
+        if not labels:
+            continue
+        strange = sorted(set(values) - set(labels))
+        known = ", ".join(f"{raw} {labels[raw]} = {values.get(raw, 'not mapped')}" for raw in sorted(labels))
+        if strange:
+            told(f"values of {kind}.{field}", f"the mapping names {', '.join(strange)}; there are: {known}", True)
+        else:
+            told(f"values of {kind}.{field}", known, False)
 
 
 def _first_gaps(pages: "Iterator[Page]") -> list[str]:
@@ -124,7 +156,7 @@ def _first_gaps(pages: "Iterator[Page]") -> list[str]:
     return list(gaps)
 
 
-@click.command(help="Judge an event log (CSV) without a database.")
+@click.command(help="Judge an event log (CSV, XES, Parquet) without a database.")
 @click.argument("log", type=click.Path(path_type=Path))
 @click.option("--procedure", type=click.Path(path_type=Path), required=True, help="The documented procedure (YAML).")
 @click.option("--columns", type=click.Path(path_type=Path), required=True, help="What the columns mean (YAML).")
@@ -143,6 +175,7 @@ def assess(
     from itsms_sync import assessing
     from itsms_sync.configuration import read_document
     from itsms_sync.documents import Invalid, Problem
+    from itsms_sync.eventlog import UnreadableLog
     from itsms_sync.procedures.model import Procedure
     from itsms_sync.sms.mapping import LogColumns
     from itsms_sync.wiring import wall_clock
@@ -157,7 +190,7 @@ def assess(
         screen.fail("\n".join(str(problem) for problem in error.problems), screen.USAGE)
     try:
         found = assessing.assess(log, document, layout, as_of if as_of is not None else wall_clock())
-    except assessing.UnreadableLog as error:
+    except UnreadableLog as error:
         screen.fail(str(error), screen.USAGE)
     cases = assessing.verdict_cases(found, ["deviating", "unknown"]) if with_cases else None
     answer = {

@@ -30,12 +30,14 @@ def _record(connection: "Connection", config: "Configuration", row: dict[str, An
     from itsms_sync.plugins import plugin
     from itsms_sync.store import reports
 
-    labels = reports.labels(connection, row["source_id"])
+    labels = reports.labels(connection, row["source_id"], row["kind"])
     source = config.settings.sources.get(row["source"])
     url = ""
     if source is not None:
         url = plugin(row["system"]).record_url(str(source.url).rstrip("/"), row["kind"], row["native_id"], row["label"])
     verdicts = reports.verdicts_of(connection, row["id"])
+    states = reports.state_of(connection, row["id"])
+    names = _attributes(config, row["source"], row["kind"], [state["process"] for state in states])
     return {
         "case": row["label"],
         "source": row["source"],
@@ -46,12 +48,44 @@ def _record(connection: "Connection", config: "Configuration", row: dict[str, An
         "updated_at": row["updated_at"],
         "saves": row["version"],
         "values": {k: _told(labels, k, v) for k, v in orjson.loads(row["fields"] or "{}").items()},
-        "states": reports.state_of(connection, row["id"]),
+        "names": names,
+        "states": states,
+        "belongs": [_surrounding(connection, config, s) for s in reports.surroundings(connection, row["id"])],
         "history": [_event(labels, event) for event in reports.history(connection, row["id"])],
         "verdicts": [_verdict(config, labels, v) for v in verdicts] + _unjudged(config, verdicts),
         "superseded": reports.superseded_of(connection, row["id"]),
         "gaps": [g for g in reports.gaps(connection) if g["source"] == row["source"]],
     }
+
+
+def _attributes(config: "Configuration", source: str, kind: str, processes: list[str]) -> dict[str, str]:
+    """Field -> the attribute for which it stands in the mapping, for the processes the record is a case of."""
+    configured = config.settings.sources.get(source)
+    mapping = None if configured is None else config.library.mappings.get(configured.mapped_by)
+    described = [] if mapping is None else [p for name, p in mapping.processes.items() if name in processes]
+    return {a.field: name for p in described if p.kind == kind for name, a in p.attributes.items() if a.field}
+
+
+def _part_attributes(config: "Configuration", source: str, kind: str, role: str) -> dict[str, str]:
+    """Field -> attribute, for the parts in that role."""
+    configured = config.settings.sources.get(source)
+    mapping = None if configured is None else config.library.mappings.get(configured.mapped_by)
+    processes = [] if mapping is None else list(mapping.processes.values())
+    parts = [part for p in processes for name, part in p.parts.named() if name == role and part.kind == kind]
+    return {a.field: name for part in parts for name, a in part.attributes.items() if a.field}
+
+
+def _surrounding(connection: "Connection", config: "Configuration", row: dict[str, Any]) -> dict[str, Any]:
+    """A part, a link or the pair, with the values that were read of a part."""
+    from itsms_sync.store import reports
+
+    fields, source_id = row.pop("fields"), row.pop("source_id")
+    values: dict[str, Any] = {}
+    if row["tie"] == "part" and fields is not None:
+        labels = reports.labels(connection, source_id, row["kind"])
+        names = _part_attributes(config, row["source"], row["kind"], row["role"])
+        values = {names[k]: _told(labels, k, v) for k, v in orjson.loads(fields).items() if k in names}
+    return {**row, "case": row["case"] or row["name"], "values": values}
 
 
 def _told(labels: dict[tuple[str, str], str], field: str, value: str | None) -> str | None:
@@ -139,6 +173,7 @@ def show(explanation: dict[str, Any]) -> None:
         screen.say(
             f"opened {screen.when(state['opened_at'])}{ended}; state now: {state['state']}; scope: {state['scope']}"
         )
+    _show_belongings(explanation["belongs"])
     _show_history(explanation)
     _show_verdicts(explanation["verdicts"])
     if explanation["superseded"]:
@@ -150,9 +185,25 @@ def show(explanation: dict[str, Any]) -> None:
     _show_basis(explanation)
 
 
+def _show_belongings(belongs: list[dict[str, Any]]) -> None:
+    rows = [
+        (
+            one["role"],
+            one["case"],
+            one["source"] or "was not read",
+            screen.when(one["updated_at"]),
+            ", ".join(f"{k} {v}" for k, v in one["values"].items() if v),
+        )
+        for one in belongs
+    ]
+    if rows:
+        screen.table("What belongs to it", ["as", "record", "source", "as of", "values"], rows)
+
+
 def _show_history(explanation: dict[str, Any]) -> None:
     saves: list[list[Any]] = []
     before = 0
+    names = explanation["names"]
     judged_until = max((v["as_of"] for v in explanation["verdicts"] if "as_of" in v), default=None)
     for event in explanation["history"]:
         position = event["position"]
@@ -161,21 +212,27 @@ def _show_history(explanation: dict[str, Any]) -> None:
             judged_until = None
         if saves and saves[-1][0] == position and position is not None:
             if event["field"]:
-                saves[-1][3] += f"\n{_change(event)}"
+                saves[-1][3] += f"\n{_change(event, names)}"
             continue
         if position is not None and explanation["saves"] is not None and position > before + 1:
             saves.append(["", "", "", f"gap: {position - before - 1} save(s) without history"])
         before = position if position is not None else before
-        saves.append([position, screen.when(event["occurred_at"]), event["actor"] or "", _change(event)])
-    values = explanation["values"]
-    screen.say(f"now: {', '.join(f'{k} {v}' for k, v in values.items() if v)}")
+        saves.append([position, screen.when(event["occurred_at"]), event["actor"] or "", _change(event, names)])
+    values = {names.get(k, k): _short(v) for k, v in explanation["values"].items() if v and (not names or k in names)}
+    screen.say(f"now: {', '.join(f'{k} {v}' for k, v in values.items())}")
     screen.table("What was read", ["save", "at", "by (pseudonym)", "change"], saves, right=["save"])
 
 
-def _change(event: dict[str, Any]) -> str:
+def _change(event: dict[str, Any], names: dict[str, str]) -> str:
     if not event["field"]:
         return "(a save whose content was not asked for)"
-    return f"{event['field']}: {event['old'] or '∅'} → {event['new'] or '∅'}"
+    field = names.get(event["field"], event["field"])
+    return f"{field}: {_short(event['old']) or '∅'} → {_short(event['new']) or '∅'}"
+
+
+def _short(value: Any) -> Any:
+    """Free text is kept apart; its reference says no more than whether two texts are the same."""
+    return f"{value[:13]}…" if isinstance(value, str) and value.startswith("text:") else value
 
 
 def _show_verdicts(verdicts: list[dict[str, Any]]) -> None:
@@ -202,8 +259,9 @@ def _show_basis(explanation: dict[str, Any]) -> None:
             f"Judged as of {screen.when(first['as_of'])} by program version {first['program']} under "
             f"{first.get('where', '').split(',')[0]}; coverage: polls up to {first['last_poll_id']}."
         )
-    for gap in explanation["gaps"]:
-        screen.say(f"Gap of the source: {gap['stream']}: {gap['message']}")
+    for gap in screen.alike(explanation["gaps"]):
+        times = f" ({gap['count']:,} times)" if gap["count"] > 1 else ""
+        screen.say(f"Gap of the source: {gap['stream']}: {gap['message']}{times}")
 
 
 def _show_ticket(explanation: dict[str, Any]) -> None:

@@ -54,7 +54,8 @@ def reading(config: "Configuration") -> "Iterator[Connection]":
     metavar="MINUTES",
     help="Only tell whether a cycle was finished within so many minutes (exit 0) or not (exit 3).",
 )
-def status(config: Path, as_json: bool, health: int | None) -> None:
+@click.option("--streams", is_flag=True, help="Also the newest poll of each table and resource.")
+def status(config: Path, as_json: bool, health: int | None, streams: bool) -> None:
     from itsms_sync.store import reports
 
     settings = configuration(config)
@@ -85,12 +86,14 @@ def status(config: Path, as_json: bool, health: int | None) -> None:
         )
         return
     screen.say(f"last finished cycle: {screen.when(last['ended_at']) if last is not None else 'none yet'}\n")
-    _show_sources(sources)
-    rows = [(g["source"], g["stream"], g["reason"], g["message"], screen.when(g["opened_at"])) for g in gaps]
+    _show_sources(sources, streams=streams)
+    rows = [
+        (g["source"], g["stream"], g["reason"], g["count"], g["message"], screen.when(g["opened_at"]))
+        for g in screen.alike(gaps)
+    ]
     if rows:
-        screen.table(
-            "Open gaps: what we know we did not read", ["source", "stream", "reason", "message", "since"], rows
-        )
+        heads = ["source", "stream", "reason", "times", "message (the newest)", "since"]
+        screen.table("Open gaps: what we know we did not read", heads, rows, right=["times"])
     else:
         screen.say("No open gaps.\n")
     screen.table("Outbox", ["state", "writes"], sorted(outbox.items()), right=["writes"])
@@ -108,35 +111,52 @@ def _tell_health(last: dict[str, Any] | None, minutes: int) -> None:
     screen.say(f"healthy: the last cycle was finished {max(age, 0):.1f} minutes ago")
 
 
-def _show_sources(sources: list[dict[str, Any]]) -> None:
+def _show_sources(sources: list[dict[str, Any]], *, streams: bool) -> None:
+    from itsms_sync.wiring import wall_clock
+
+    now = wall_clock()
     rows = [
+        (
+            s["name"],
+            s["system"],
+            s["account"] or "–",
+            screen.when(s["covered_until_at"]),
+            screen.lasting(now - s["covered_until_at"])
+            if s["covered_until_at"] is not None
+            else "never read to its end",
+            s["records"],
+            s["payloads"],
+            _state(s),
+        )
+        for s in sources
+    ]
+    heads = ["source", "system", "account", "complete up to", "ago", "records", "raw rows", "state"]
+    screen.table("Sources: how fresh", heads, rows, right=["records", "raw rows"])
+    if not streams:
+        screen.say("`status --streams` tells it of each table and resource.\n")
+        return
+    heads = ["source", "stream", "read at", "window", "complete up to", "rows", "new"]
+    rows_of_streams = [
         (
             s["name"],
             stream["stream"],
             screen.when(stream["ended_at"]),
             "to its end" if stream["closed"] else "cut off",
+            screen.when(stream["covered_until_at"]),
             stream["rows_seen"],
             stream["rows_new"],
         )
         for s in sources
         for stream in s["streams"]
     ]
-    screen.table(
-        "Newest poll of each stream",
-        ["source", "stream", "read at", "window", "rows", "new"],
-        rows,
-        right=["rows", "new"],
-    )
-    for source in sources:
-        if source["seen_at"] is None:
-            screen.say(f"{source['name']} has not answered yet.")
-        else:
-            screen.say(
-                f"{source['name']} ({source['system']}): account {source['account']}, "
-                f"last answer {screen.when(source['seen_at'])}, "
-                f"{source['records']:,} records, {source['payloads']:,} raw rows"
-            )
-    screen.say()
+    screen.table("Newest poll of each stream", heads, rows_of_streams, right=["rows", "new"])
+
+
+def _state(source: dict[str, Any]) -> str:
+    if source["problem"]:
+        return str(source["problem"])
+    told = (("not read to its end", source["unfinished"]), ("does not serve", source["not_served"]))
+    return "; ".join(f"{what}: {', '.join(names)}" for what, names in told if names) or "reads"
 
 
 @click.command(help="What was found, check by check, requirement by requirement.")
@@ -158,6 +178,7 @@ def deviations(
         names = [process] if process is not None else reports.processes(connection)
         figures = {name: figures_of(connection, name, with_cases=with_cases) for name in names}
         listed = reports.deviations(connection, process, requirement, state, limit)
+        titles = reports.group_titles(connection)
     if as_json:
         answer = {"processes": figures, "deviations": screen.with_iso(listed)}
         if len(figures) == 1:
@@ -166,8 +187,16 @@ def deviations(
         return
     for name, figure in figures.items():
         show_figures(f"{name}: {figure['cases']:,} cases", figure)
-    rows = [(screen.when(d["occurred_at"]), d["case"], d["requirement"], d["detail"], d["source"]) for d in listed]
+    rows = [
+        (screen.when(d["occurred_at"]), d["case"], d["requirement"], _named(d["detail"], titles), d["source"])
+        for d in listed
+    ]
     screen.table(f"Newest deviations ({state})", ["happened", "case", "requirement", "what", "source"], rows)
+
+
+def _named(detail: str | None, titles: dict[str, str]) -> str | None:
+    """Ids of groups become their titles."""
+    return None if detail is None else " -> ".join(titles.get(part, part) for part in detail.split(" -> "))
 
 
 def figures_of(connection: "Connection", process: str, *, with_cases: bool) -> dict[str, Any]:

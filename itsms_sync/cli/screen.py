@@ -70,6 +70,17 @@ def _cell(value: Any) -> str:
     return escape(str(value))
 
 
+def alike(gaps: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Gaps of one source, stream and reason as one row: the first of them, and ``count``, how many there are. One cause
+    often leaves a gap on each record.
+    """
+    found: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for gap in gaps:
+        row = found.setdefault((gap.get("source"), gap["stream"], gap["reason"]), {**gap, "count": 0})
+        row["count"] += 1
+    return list(found.values())
+
+
 def blocks(body: Sequence[Any]) -> None:
     """A ticket's text, as it stands in the tracker."""
     for block in body:
@@ -88,6 +99,14 @@ def when(millis: int | None) -> str:
     if millis is None:
         return "–"
     return datetime.fromtimestamp(millis / 1000, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+def lasting(millis: int) -> str:
+    """A span of time, to one unit: ``42 s``, ``17 min``, ``5 h``, ``12 d``."""
+    for unit, length in (("d", 86_400_000), ("h", 3_600_000), ("min", 60_000)):
+        if millis >= 2 * length:
+            return f"{millis // length} {unit}"
+    return f"{max(millis, 0) // 1000} s"
 
 
 def iso(millis: int | None) -> str | None:

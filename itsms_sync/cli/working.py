@@ -98,8 +98,9 @@ def show_cycle(report: "CycleReport", outbox: "OutboxReport | None", parts: "Wir
     for source in report.sources:
         problem = f"; {source.problem}" if source.problem else ""
         screen.say(f"read {source.name}: {source.rows:,} rows, {source.new_rows:,} of them new{problem}")
-        for gap in source.gaps:
-            screen.say(f"  gap: {gap.message}")
+        for gap in screen.alike(gap._asdict() for gap in source.gaps):
+            more = f" (and {gap['count'] - 1:,} more of {gap['stream']})" if gap["count"] > 1 else ""
+            screen.say(f"  gap: {gap['message']}{more}")
     judged = report.judgement
     what = "all cases" if judged.everything else "cases that changed or fell due"
     screen.say(
@@ -195,7 +196,7 @@ def run(config: Path) -> None:
 @click.argument("system")
 @click.option("--port", type=click.IntRange(0, 65535), default=0, show_default="a free one")
 @click.option("--host", default="127.0.0.1", show_default=True)
-@click.option("--data", type=click.Path(path_type=Path, exists=True), multiple=True, help="Data to serve; repeatable.")
+@click.option("--data", type=click.Path(path_type=Path), multiple=True, help="Data to serve; repeatable.")
 @click.option("--option", "options", multiple=True, metavar="KEY=VALUE", help="Option of the simulator; repeatable.")
 def simulate(system: str, port: int, host: str, data: tuple[Path, ...], options: tuple[str, ...]) -> None:
     from itsms_sync.plugins import UnknownPlugin, simulator
