@@ -1,7 +1,6 @@
 """The Jira simulator, seen from the wire; what it answers on v3 is held against Atlassian's own interface document."""
 
 import contextlib
-import gzip
 import html
 import json
 import re
@@ -9,183 +8,42 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from openapi_schema_validator import OAS30Validator
-from referencing import Registry, Resource
-from referencing.jsonschema import DRAFT4
 
-from connectors.jira.simulator import Simulator, jql, markup, serve
+from connectors.jira.simulator import jql, markup, serve
+from connectors.jira.simulator.predicates import Asker
+from connectors.jira.simulator.search import Search
+from connectors.jira.simulator.site import Issue, Site
+from connectors.jira.simulator.site_files import read_site
+from tests.simulators.jira_sites import OPS, Client, Judge, OpenApi, Starter, sites
 
-OPS = Path(__file__).with_name("data") / "jira_ops.yaml"
-TOKEN = ("bot@example.com", "token")
-DOCUMENT = "data/specs/jira-cloud-platform-v3.2025-09.openapi.json.gz"
-
-
-# --- Atlassian's document as a judge ----------------------------------------------------------------------------------
-
-
-def _null_in_change(error: Any) -> bool:
-    """The document forbids null in a changelog item; recorded answers have it."""
-    return error.instance is None and error.absolute_path[-1] in ("from", "fromString", "to", "toString")
-
-
-def _account_ids_in_change(error: Any) -> bool:
-    """Recorded changelog items carry account ids beside from and to; the document knows no such properties."""
-    unknown = set(error.instance) - set(error.schema["properties"]) if isinstance(error.instance, dict) else set()
-    return error.validator == "additionalProperties" and unknown == {"tmpFromAccountId", "tmpToAccountId"}
-
-
-def _remote_links_are_a_list(error: Any) -> bool:
-    """Without globalId the product answers with a list, the document describes one link."""
-    return error.validator == "type" and isinstance(error.instance, list) and "remotelink" in error.document_path
-
-
-CONTRADICTIONS = (_null_in_change, _account_ids_in_change, _remote_links_are_a_list)
-
-
-class Judge:
-    """Finds the operation that a call means and validates both bodies."""
-
-    def __init__(self, path: Path) -> None:
-        document = json.loads(gzip.decompress(path.read_bytes()))
-        self._registry = Registry().with_resource("urn:jira", Resource(contents=document, specification=DRAFT4))
-        self._paths = [
-            (re.compile(re.sub(r"\{\w+\}", "[^/]+", template)), template, operations)
-            for template, operations in document["paths"].items()
-        ]
-        # a template with fewer parameters is the more specific one
-        self._paths.sort(key=lambda entry: entry[1].count("{"))
-        self.judged: set[tuple[str, str, int]] = set()
-
-    def request(self, method: str, path: str, body: Any) -> None:
-        template, operation = self._operation(method, path)
-        content = operation.get("requestBody", {}).get("content", {}).get("application/json", {})
-        assert [] == self._problems(template, content.get("schema", {}), body, f"{method} {template} request")
-
-    def response(self, method: str, path: str, status: int, body: Any) -> None:
-        template, operation = self._operation(method, path)
-        known = operation["responses"].get(str(status))
-        if known is None:
-            assert status in (400, 404, 405, 410, 429, 500, 503), f"{method} {template} does not answer {status}"
-            return
-        self.judged.add((method, template, status))
-        content = known.get("content", {}).get("application/json", {})
-        if body is not None and "schema" in content:
-            assert [] == self._problems(template, content["schema"], body, f"{method} {template} {status}")
-
-    def _operation(self, method: str, path: str) -> tuple[str, Mapping[str, Any]]:
-        for pattern, template, operations in self._paths:
-            if pattern.fullmatch(path) and method.lower() in operations:
-                return template, operations[method.lower()]
-        raise AssertionError(f"Atlassian's document has no {method} {path}")
-
-    def _problems(self, template: str, schema: Mapping[str, Any], body: Any, what: str) -> list[str]:
-        anchored = json.loads(json.dumps(schema).replace('"#/', '"urn:jira#/'))
-        problems = []
-        for error in OAS30Validator(anchored, registry=self._registry).iter_errors(body):
-            error.document_path = template
-            if not any(allowed(error) for allowed in CONTRADICTIONS):
-                problems.append(f"{what}: {error.json_path}: {error.message[:200]}")
-        return problems
+TOKEN = Client.LOGIN
 
 
 @pytest.fixture(scope="session")
 def judge(shared: Callable[[str], Path]) -> Judge:
-    return Judge(shared(DOCUMENT))
-
-
-class Client:
-    """Calls one site; every call of v3 goes past the judge."""
-
-    def __init__(self, site: Simulator, judge: Judge) -> None:
-        self.url = site.url
-        self.session = requests.Session()
-        self.session.auth = TOKEN
-        self._judge = judge
-
-    def call(self, method: str, path: str, body: Any = None, *, valid: bool = True, **query: Any) -> requests.Response:
-        """``valid=False`` for requests that are wrong on purpose."""
-        sent = {} if body is None else {"json": body}
-        address = path if path.startswith("/") else f"/rest/api/3/{path}"
-        judged = address.startswith("/rest/api/3/")
-        if judged and body is not None and valid:
-            self._judge.request(method, address, body)
-        response = self.session.request(method, self.url + address, params=query, timeout=10, **sent)
-        if judged:
-            is_json = response.headers.get("Content-Type", "").startswith("application/json") and response.content
-            self._judge.response(method, address, response.status_code, response.json() if is_json else None)
-        return response
-
-    def get(self, path: str, **query: Any) -> Any:
-        response = self.call("GET", path, **query)
-        assert response.status_code == 200, response.text
-        return response.json()
-
-    def post(self, path: str, body: Any, status: int = 200) -> Any:
-        response = self.call("POST", path, body)
-        assert status == response.status_code, response.text
-        return response.json() if response.content else None
-
-    def create(self, summary: str = "Cases are closed without a cause", **fields: Any) -> str:
-        """Key of a new corrective action."""
-        place = {"project": {"key": "CAPA"}, "issuetype": {"name": "Corrective action"}, "summary": summary}
-        return str(self.post("issue", {"fields": {**place, **fields}}, 201)["key"])
-
-    def move(self, key: str, name: str, **body: Any) -> requests.Response:
-        found = {each["name"]: each["id"] for each in self.get(f"issue/{key}/transitions")["transitions"]}
-        return self.call("POST", f"issue/{key}/transitions", {"transition": {"id": found[name]}, **body})
-
-    def search(self, query: str, **body: Any) -> list[str]:
-        """Keys on one page."""
-        answer = self.post("search/jql", {"jql": query, "fields": ["key"], **body})
-        return [issue["key"] for issue in answer["issues"]]
-
-    def advance(self, seconds: float) -> None:
-        self.session.post(self.url + "/_sim/clock", json={"advance": seconds}, timeout=10).raise_for_status()
-
-    def ledger(self) -> Any:
-        return self.session.get(self.url + "/_sim/ledger", timeout=10).json()
-
-    def break_(self, *rules: Mapping[str, Any]) -> None:
-        self.session.post(self.url + "/_sim/faults", json=list(rules), timeout=10).raise_for_status()
-
-
-Site = Callable[..., Client]
+    return OpenApi(shared(OpenApi.NAME))
 
 
 @pytest.fixture
-def site(judge: Judge) -> Iterator[Site]:
-    """``site(data=..., **options) -> Client`` of a new site."""
-    running: list[tuple[Simulator, Client]] = []
-
-    def start(data: Sequence[Path] = (OPS,), **options: str) -> Client:
-        simulator = serve(data=data, options=options)
-        client = Client(simulator, judge)
-        running.append((simulator, client))
-        return client
-
-    yield start
-    for simulator, client in running:
-        client.session.close()
-        simulator.stop()
+def site(judge: Judge) -> Iterator[Starter]:
+    with sites(Client, judge, (OPS,)) as start:
+        yield start
 
 
 @pytest.fixture(scope="module")
 def reading(judge: Judge) -> Iterator[Client]:
     """A site that tests only read; its account lives in Sydney."""
-    simulator = serve(data=[OPS], options={"timezone": "Australia/Sydney"})
-    client = Client(simulator, judge)
-    yield client
-    client.session.close()
-    simulator.stop()
+    with sites(Client, judge, (OPS,)) as start:
+        yield start(timezone="Australia/Sydney")
 
 
 def document(text: str) -> dict[str, Any]:
@@ -276,6 +134,33 @@ def test_only_active_people_are_assignable(reading: Client) -> None:
     assert 400 == reading.call("GET", "user/assignable/search").status_code
 
 
+def test_groups_are_listed_and_their_members_paged(reading: Client) -> None:
+    (group,) = reading.get("group/bulk")["values"]
+    everybody = [user["accountId"] for user in reading.get("users/search")]
+    page = reading.get("group/member", groupId=group["groupId"], maxResults=2, includeInactiveUsers="true")
+    assert (2, len(everybody), False) == (len(page["values"]), page["total"], page["isLast"])
+    assert [group["name"]] == [each["name"] for each in reading.get("groups/picker")["groups"]]
+    assert [] == reading.get("group/bulk", groupName="nobodies")["values"]
+    assert 404 == reading.call("GET", "group/member", groupname="nobodies").status_code
+
+
+def test_people_are_listed_in_pages(reading: Client) -> None:
+    everybody = reading.get("users/search")
+    pages = [reading.get("users/search", startAt=start, maxResults=2) for start in range(0, len(everybody) + 2, 2)]
+    assert everybody == [user for page in pages for user in page]
+    assert [] == pages[-1]
+
+
+def test_fields_are_searched_in_pages(reading: Client) -> None:
+    page = reading.get("field/search", type="custom", maxResults=2)
+    assert (["customfield_10010", "customfield_10011"], 3, False) == (
+        [each["id"] for each in page["values"]],
+        page["total"],
+        page["isLast"],
+    )
+    assert ["status"] == [each["id"] for each in reading.get("field/search", id="status")["values"]]
+
+
 def test_create_screen_tells_required_fields_and_allowed_values(reading: Client) -> None:
     types = reading.get("issue/createmeta/OPS/issuetypes")["issueTypes"]
     assert ["Incident"] == [each["name"] for each in types]
@@ -319,13 +204,31 @@ def test_wrong_token_falls_back_to_an_anonymous_view(
         assert [] == response.json()[empty]
 
 
-def test_writes_without_a_login_are_refused(site: Site) -> None:
+def test_token_dies_of_age(site: Starter) -> None:
+    jira = site(token_life="3600")
+    assert ["OPS-1"] == jira.search("key = OPS-1")
+    jira.advance(3601)
+    answer = jira.call("POST", "search/jql", {"jql": "key = OPS-1"})
+    assert (200, [], "AUTHENTICATED_FAILED") == (
+        answer.status_code,
+        answer.json()["issues"],
+        answer.headers["X-Seraph-LoginReason"],
+    )
+    assert 401 == jira.call("GET", "myself").status_code
+
+
+def test_every_answer_can_be_traced(reading: Client) -> None:
+    traces = {reading.call("GET", "myself").headers["Atl-Traceid"] for _ in range(3)}
+    assert 3 == len(traces)
+
+
+def test_writes_without_a_login_are_refused(site: Starter) -> None:
     jira = site()
     response = requests.post(f"{jira.url}/rest/api/3/issue", json={"fields": {}}, timeout=10)
     assert (401, None) == (response.status_code, response.headers.get("X-Seraph-LoginReason"))
 
 
-def test_browser_like_writes_are_refused_without_the_header(site: Site) -> None:
+def test_browser_like_writes_are_refused_without_the_header(site: Starter) -> None:
     jira = site()
     jira.session.headers["User-Agent"] = "Mozilla/5.0"
     body = {"fields": {"project": {"key": "CAPA"}, "issuetype": {"name": "Task"}, "summary": "x"}}
@@ -338,7 +241,7 @@ def test_browser_like_writes_are_refused_without_the_header(site: Site) -> None:
 # --- creating and editing ---------------------------------------------------------------------------------------------
 
 
-def test_created_issue_is_found_at_once_by_id_and_key_with_its_properties(site: Site) -> None:
+def test_created_issue_is_found_at_once_by_id_and_key_with_its_properties(site: Starter) -> None:
     jira = site(search_lag="60")
     fields = {
         "project": {"key": "CAPA"},
@@ -364,7 +267,7 @@ def test_created_issue_is_found_at_once_by_id_and_key_with_its_properties(site: 
         assert issue["fields"]["created"] == issue["fields"]["updated"]
 
 
-def test_text_of_one_version_is_read_in_the_other(site: Site) -> None:
+def test_text_of_one_version_is_read_in_the_other(site: Starter) -> None:
     jira = site()
     wiki = "h2. Fact\n\nSeven of *nine* changes.\n\n* [CHG1|https://sn.example/1] late\n* other"
     body = {
@@ -437,7 +340,7 @@ def test_broken_json_and_other_content_types(reading: Client) -> None:
     assert 404 == reading.session.get(reading.url + "/rest/api/3/nothing", timeout=10).status_code
 
 
-def test_label_verbs_and_set(site: Site) -> None:
+def test_label_verbs_and_set(site: Starter) -> None:
     jira = site()
     key = jira.create(labels=["a", "b"])
     changes = [{"add": "c"}, {"remove": "a"}, {"add": "b"}]
@@ -454,7 +357,7 @@ def test_label_verbs_and_set(site: Site) -> None:
     assert {"summary": "Field 'summary' does not support operation 'add'."} == refused.json()["errors"]
 
 
-def test_edit_leaves_status_alone_and_unchanged_values_make_no_history(site: Site) -> None:
+def test_edit_leaves_status_alone_and_unchanged_values_make_no_history(site: Starter) -> None:
     jira = site()
     key = jira.create("Same")
     before = jira.get(f"issue/{key}")["fields"]
@@ -463,14 +366,14 @@ def test_edit_leaves_status_alone_and_unchanged_values_make_no_history(site: Sit
     assert 0 == jira.get(f"issue/{key}/changelog")["total"]
 
 
-def test_return_issue_shows_the_edited_one(site: Site) -> None:
+def test_return_issue_shows_the_edited_one(site: Starter) -> None:
     jira = site()
     key = jira.create()
     response = jira.call("PUT", f"issue/{key}", {"fields": {"summary": "Other"}}, returnIssue="true")
     assert (200, "Other") == (response.status_code, response.json()["fields"]["summary"])
 
 
-def test_edit_writes_ids_and_labels_into_the_history(site: Site) -> None:
+def test_edit_writes_ids_and_labels_into_the_history(site: Starter) -> None:
     jira = site()
     key = jira.create(labels=["a"])
     olga = "5b10ac8d82e05b22cc7d4e02"
@@ -488,7 +391,7 @@ def test_edit_writes_ids_and_labels_into_the_history(site: Site) -> None:
     assert "Sync Bot" == history["author"]["displayName"]
 
 
-def test_deleted_issue_is_gone(site: Site) -> None:
+def test_deleted_issue_is_gone(site: Starter) -> None:
     jira = site()
     key, other = jira.create(), jira.create()
     link = {"type": {"name": "Relates"}, "inwardIssue": {"key": key}, "outwardIssue": {"key": other}}
@@ -506,7 +409,7 @@ def test_deleted_issue_is_gone(site: Site) -> None:
 # --- transitions ------------------------------------------------------------------------------------------------------
 
 
-def test_corrective_action_goes_its_way_and_back(site: Site) -> None:
+def test_corrective_action_goes_its_way_and_back(site: Starter) -> None:
     jira = site()
     key = jira.create()
     way = ["Confirm", "Contain and correct", "Record cause", "Plan", "Implement", "Verify", "Find not effective"]
@@ -532,7 +435,7 @@ def test_corrective_action_goes_its_way_and_back(site: Site) -> None:
     assert (14, 1) == (ledger["transitioned"], ledger["commented"])
 
 
-def test_only_transitions_from_the_current_status_are_offered_and_taken(site: Site) -> None:
+def test_only_transitions_from_the_current_status_are_offered_and_taken(site: Starter) -> None:
     jira = site()
     key = jira.create()
     offered = jira.get(f"issue/{key}/transitions", expand="transitions.fields")["transitions"]
@@ -549,7 +452,7 @@ def test_only_transitions_from_the_current_status_are_offered_and_taken(site: Si
     assert "not on the appropriate screen" in refused.json()["errors"]["resolution"]
 
 
-def test_global_transition_sets_what_it_sets(site: Site) -> None:
+def test_global_transition_sets_what_it_sets(site: Starter) -> None:
     jira = site()
     task = {"project": {"key": "CAPA"}, "issuetype": {"name": "Task"}, "summary": "x"}
     key = jira.post("issue", {"fields": task}, 201)["key"]
@@ -563,7 +466,22 @@ def test_global_transition_sets_what_it_sets(site: Site) -> None:
 # --- comments, properties, links --------------------------------------------------------------------------------------
 
 
-def test_comments_are_paged_and_may_be_internal(site: Site) -> None:
+def test_comments_come_in_pages_of_the_sites_size_in_either_order(site: Starter) -> None:
+    jira = site(comment_page="2")
+    key = jira.create()
+    for text in ("a", "b", "c"):
+        jira.post(f"issue/{key}/comment", {"body": document(text)}, 201)
+    oldest, newest = (jira.get(f"issue/{key}/comment", orderBy=order) for order in ("created", "-created"))
+    expected = [("ab", 2, 3), ("cb", 2, 3)]
+    assert expected == [
+        ("".join(markup.plain_text(each["body"]) for each in page["comments"]), page["maxResults"], page["total"])
+        for page in (oldest, newest)
+    ]
+    rest = jira.get(f"issue/{key}/comment", startAt=2)
+    assert ["c"] == [markup.plain_text(each["body"]) for each in rest["comments"]]
+
+
+def test_comments_are_paged_and_may_be_internal(site: Starter) -> None:
     jira = site()
     key = jira.create()
     before = jira.get(f"issue/{key}")["fields"]["updated"]
@@ -582,7 +500,7 @@ def test_comments_are_paged_and_may_be_internal(site: Site) -> None:
     assert 0 == jira.get(f"issue/{key}/changelog")["total"], "comments are not in the changelog"
 
 
-def test_comment_in_the_wrong_form_is_refused(site: Site) -> None:
+def test_comment_in_the_wrong_form_is_refused(site: Starter) -> None:
     jira = site()
     key = jira.create()
     for version, text in ((3, "plain"), (2, document("x")), (3, None)):
@@ -591,7 +509,7 @@ def test_comment_in_the_wrong_form_is_refused(site: Site) -> None:
     assert "plain" == jira.post(f"/rest/api/2/issue/{key}/comment", {"body": "plain"}, 201)["body"]
 
 
-def test_properties_are_written_read_listed_and_deleted(site: Site) -> None:
+def test_properties_are_written_read_listed_and_deleted(site: Starter) -> None:
     jira = site()
     key = jira.create()
     before = jira.get(f"issue/{key}")["fields"]["updated"]
@@ -605,7 +523,7 @@ def test_properties_are_written_read_listed_and_deleted(site: Site) -> None:
     assert before == jira.get(f"issue/{key}")["fields"]["updated"], "properties do not touch the issue"
 
 
-def test_link_shows_on_both_issues(site: Site) -> None:
+def test_link_shows_on_both_issues(site: Starter) -> None:
     jira = site()
     first, second = jira.create("First"), jira.create("Second")
     body = {"type": {"name": "Blocks"}, "inwardIssue": {"key": first}, "outwardIssue": {"key": second}}
@@ -626,7 +544,7 @@ def test_link_shows_on_both_issues(site: Site) -> None:
     assert 404 == jira.call("POST", "issueLink", {**body, "type": {"name": "Nope"}}).status_code
 
 
-def test_remote_link_with_the_same_global_id_is_replaced(site: Site) -> None:
+def test_remote_link_with_the_same_global_id_is_replaced(site: Starter) -> None:
     jira = site()
     key = jira.create()
     target = {"url": "https://sn.example/PRB1", "title": "PRB1"}
@@ -660,7 +578,7 @@ def long_history(tmp_path: Path) -> Path:
     return path
 
 
-def test_changelog_is_oldest_first_and_expanded_one_newest_first_and_cut(site: Site, long_history: Path) -> None:
+def test_changelog_is_oldest_first_and_expanded_one_newest_first_and_cut(site: Starter, long_history: Path) -> None:
     jira = site([OPS, long_history])
     pages = [jira.get("issue/OPS-50/changelog", startAt=start) for start in (0, 100)]
     assert [(100, False), (30, True)] == [(len(page["values"]), page["isLast"]) for page in pages]
@@ -676,7 +594,39 @@ def test_changelog_is_oldest_first_and_expanded_one_newest_first_and_cut(site: S
     assert (40, 40, "130") == (len(found["histories"]), found["total"], found["histories"][0]["items"][0]["toString"])
 
 
-def test_bulk_changelog_goes_by_date_over_all_issues_and_continues_issues(site: Site) -> None:
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [({"changelog_cap": "100"}, (100, 100)), ({"changelog_total": "honest"}, (40, 130))],
+)
+def test_cut_in_a_search_may_be_elsewhere_and_confessed(
+    site: Starter, long_history: Path, options: dict[str, str], expected: tuple[int, int]
+) -> None:
+    jira = site([OPS, long_history], **options)
+    found = jira.post("search/jql", {"jql": "key = OPS-50", "expand": "changelog"})["issues"][0]["changelog"]
+    assert expected == (len(found["histories"]), found["total"])
+
+
+def test_histories_and_comments_are_read_by_id(site: Starter) -> None:
+    jira = site()
+    whole = jira.get("issue/OPS-1/changelog")["values"]
+    listed = jira.post("issue/OPS-1/changelog/list", {"changelogIds": [int(whole[1]["id"]), 1]})
+    assert (whole[1:2], 1) == (listed["histories"], listed["total"])
+    (comment,) = jira.get("issue/OPS-1/comment")["comments"]
+    assert {"internal": True} == jira.get(f"comment/{comment['id']}/properties/sd.public.comment")["value"]
+    found = jira.post("comment/list", {"ids": [int(comment["id"]), 1]})
+    assert ([comment], True) == (found["values"], found["isLast"])
+    assert 400 == jira.call("POST", "comment/list", {"ids": []}).status_code
+
+
+def test_bulk_changelog_is_the_same_in_version_2(reading: Client) -> None:
+    body = {"issueIdsOrKeys": ["OPS-1", "OPS-2"], "maxResults": 2}
+    second = reading.call("POST", "/rest/api/2/changelog/bulkfetch", body).json()
+    third = reading.post("changelog/bulkfetch", body)
+    version = re.compile("/rest/api/[23]/")
+    assert version.sub("", json.dumps(third)) == version.sub("", json.dumps(second))
+
+
+def test_bulk_changelog_goes_by_date_over_all_issues_and_continues_issues(site: Starter) -> None:
     jira = site()
     body: dict[str, Any] = {"issueIdsOrKeys": ["OPS-2", "OPS-1", "OPS-404"], "maxResults": 2}
     seen: list[tuple[str, str]] = []
@@ -704,7 +654,7 @@ def test_bulk_changelog_filters_by_field(reading: Client) -> None:
 
 
 @pytest.mark.parametrize(("form", "expected"), [("ms", 1_772_438_700_000), ("s", 1_772_438_700)])
-def test_bulk_changelog_may_write_numbers_for_stamps(site: Site, form: str, expected: int) -> None:
+def test_bulk_changelog_may_write_numbers_for_stamps(site: Starter, form: str, expected: int) -> None:
     jira = site(bulkfetch_created=form)
     # not judged: the document's schema says string, its own example is a number
     answer = jira.call("POST", "/rest/api/2/changelog/bulkfetch", {"issueIdsOrKeys": ["OPS-1"]}).json()
@@ -742,7 +692,7 @@ def test_search_by_get_is_the_same(reading: Client) -> None:
     }
 
 
-def test_search_expands_names_schema_and_properties(site: Site) -> None:
+def test_search_expands_names_schema_and_properties(site: Starter) -> None:
     jira = site()
     key = jira.create()
     jira.call("PUT", f"issue/{key}/properties/capa", 1)
@@ -798,11 +748,8 @@ def many(judge: Judge, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cli
     path.write_text(json.dumps(data))
     head = tmp_path_factory.mktemp("head") / "ops.yaml"
     head.write_text(OPS.read_text("utf-8").partition("\nissues:")[0], "utf-8")
-    simulator = serve(data=[head, path])
-    client = Client(simulator, judge)
-    yield client
-    client.session.close()
-    simulator.stop()
+    with sites(Client, judge, (head, path)) as start:
+        yield start()
 
 
 def walk(jira: Client, **body: Any) -> list[list[str]]:
@@ -826,6 +773,23 @@ ORDERS = st.lists(
 
 
 @settings(max_examples=25, deadline=None)
+@given(
+    since=st.integers(-2, 80), until=st.integers(-2, 80), joint=st.sampled_from(["AND", "OR"]), size=st.integers(9, 99)
+)
+@example(since=10, until=80, joint="AND", size=9)  # the first match is the first of its instant
+@example(since=70, until=50, joint="OR", size=9)  # what one part leaves behind the other one finds
+def test_walk_from_an_instant_on_finds_what_a_plain_search_finds(
+    many: Client, since: int, until: int, joint: str, size: int
+) -> None:
+    start = 1_760_000_000_000
+    where = f"(updated >= {start + since} {joint} updated <= {start + until} AND id > 10100)"
+    body = {"fields": ["key"], "maxResults": size}
+    in_order = walk(many, jql=f"project = OPS AND {where} ORDER BY updated ASC, id ASC", **body)
+    plain = walk(many, jql=f"project = OPS AND {where} ORDER BY key DESC", **body)
+    assert sorted(key for page in plain for key in page) == sorted(key for page in in_order for key in page)
+
+
+@settings(max_examples=25, deadline=None)
 @given(size=st.integers(20, 300), order=ORDERS)
 def test_walk_meets_each_issue_once_whatever_size_and_order(
     many: Client, size: int, order: list[tuple[str, bool]]
@@ -837,11 +801,37 @@ def test_walk_meets_each_issue_once_whatever_size_and_order(
     assert min(size, 100) == len(pages[0]), "with fields the site gives at most a hundred"
 
 
+class Counted(dict[str, Any]):
+    """Values of an issue that count how often a search looks at its labels."""
+
+    looks = 0
+
+    def get(self, key: str, default: Any = None) -> Any:
+        Counted.looks += key == "labels"
+        return super().get(key, default)
+
+
+def test_walk_looks_at_each_issue_once_even_where_time_changes_the_answer() -> None:
+    configuration, _ = read_site(())
+    site = Site(configuration, 0)
+    for number in range(1, 301):
+        values = Counted(labels=["a"] if number % 3 else [], created=number)
+        site.add(Issue(number, f"CAPA-{number}", "CAPA", values), 0)
+    search, asker = Search(site, site.index, 0), Asker("", UTC, 1000)
+    token, seen, pages = None, [], 0
+    while pages == 0 or token:
+        found = search.page("labels = a AND created <= now() ORDER BY id", asker, 10, token, ())
+        seen += [issue.id for issue in found.issues]
+        token, pages = found.token, pages + 1
+    assert [number for number in range(1, 301) if number % 3] == seen
+    assert Counted.looks <= 300 + 2 * pages  # the first match of the next page, and what lies before it, is looked at
+
+
 def test_ids_alone_come_in_large_pages(many: Client) -> None:
     assert [230] == [len(page) for page in walk(many, jql="project = OPS", fields=["key"], maxResults=5000)]
 
 
-def test_walk_may_have_an_empty_page_that_is_not_the_last(site: Site) -> None:
+def test_walk_may_have_an_empty_page_that_is_not_the_last(site: Starter) -> None:
     jira = site(empty_page="2")
     assert [["OPS-1"], [], ["OPS-2"], ["OPS-7"]] == walk(
         jira, jql="project = OPS ORDER BY key", fields=["key"], maxResults=1
@@ -852,7 +842,7 @@ def test_walk_may_have_an_empty_page_that_is_not_the_last(site: Site) -> None:
     )
 
 
-def test_row_that_is_written_during_a_walk_comes_again_and_none_is_lost(site: Site) -> None:
+def test_row_that_is_written_during_a_walk_comes_again_and_none_is_lost(site: Starter) -> None:
     jira = site()
     keys = [jira.create(str(n)) for n in range(4)]
     body = {"jql": "project = CAPA ORDER BY updated ASC, key ASC", "fields": ["key"], "maxResults": 2}
@@ -863,7 +853,7 @@ def test_row_that_is_written_during_a_walk_comes_again_and_none_is_lost(site: Si
     assert [keys[:2], [*keys[2:], keys[0]]] == [[issue["key"] for issue in page["issues"]] for page in (first, rest)]
 
 
-def test_token_belongs_to_its_query_and_dies_after_seven_days(site: Site) -> None:
+def test_token_belongs_to_its_query_and_dies_after_seven_days(site: Starter) -> None:
     jira = site()
     body = {"jql": "project = OPS", "maxResults": 1}
     token = jira.post("search/jql", body)["nextPageToken"]
@@ -895,7 +885,7 @@ def test_bulk_fetch_reads_ids_and_keys_and_says_what_is_missing(reading: Client)
 # --- the lag of the index ---------------------------------------------------------------------------------------------
 
 
-def test_search_lags_behind_creates_edits_and_deletes_and_reconcile_sees_through(site: Site) -> None:
+def test_search_lags_behind_creates_edits_and_deletes_and_reconcile_sees_through(site: Starter) -> None:
     jira = site(search_lag="30")
     key = jira.create(labels=["k1"])
     number = int(jira.get(f"issue/{key}")["id"])
@@ -1032,6 +1022,69 @@ def test_query_is_refused_in_the_vendors_words(reading: Client, query: str, mess
     assert (400, {"errorMessages": [message], "errors": {}}) == (response.status_code, response.json())
 
 
+def change(number: int, decision: str) -> dict[str, Any]:
+    """A change about which the account itself decides."""
+    asked = {"created": "2026-03-02T09:00:00Z", "approvers": [{"by": "bot@example.com", "decision": decision}]}
+    approvals = [{"name": "CAB", "decision": decision, **asked}]
+    return {"key": f"ITSM-{number}", "type": "10104", "created": "2026-03-02T08:00:00Z", "approvals": approvals}
+
+
+def incident(number: int, **cycles: Any) -> dict[str, Any]:
+    """An incident whose clock has run as it is told."""
+    measured = [{"metric": "Time to resolution", "goal": "PT2H", **cycles}]
+    return {"key": f"ITSM-{number}", "type": "10101", "created": "2026-03-02T08:00:00Z", "slas": measured}
+
+
+@pytest.fixture(scope="module")
+def itsm(judge: Judge, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    """Service management's template with changes, incidents and a sub-task."""
+    done = {"start": "2026-03-02T08:00:00Z", "stop": "2026-03-02T12:00:00Z", "breached": True, "elapsed": "PT4H"}
+    runs = {"start": "2026-03-02T08:00:00Z", "breached": False, "elapsed": "PT1H"}
+    issues = [
+        *(change(number, decision) for number, decision in ((1, "pending"), (2, "approved"), (3, "declined"))),
+        incident(5, completed=[done]),
+        incident(6, ongoing=runs),
+        incident(7, ongoing={**runs, "paused": True}),
+        incident(8, completed=[done], ongoing=runs),
+        {"key": "ITSM-9", "type": "10106", "parent": "ITSM-1", "created": "2026-03-02T08:00:00Z"},
+    ]
+    path = tmp_path_factory.mktemp("itsm") / "itsm.json"
+    path.write_text(json.dumps({"issues": issues}))
+    with sites(Client, judge, (Path("itsm"), path)) as start:
+        yield start()
+
+
+@pytest.mark.parametrize(
+    ("query", "keys"),
+    [
+        ("approvals = pending()", "1"),
+        ("approvals = myPending()", "1"),
+        ("approvals = approved()", "2"),
+        ("approvals in (approved(), declined())", "23"),
+        ("approvals != pending() AND issuetype = 10104", "23"),
+        ('"Time to resolution" = running() AND key >= ITSM-5', "68"),
+        ('"Time to resolution" = paused()', "7"),
+        ('"Time to resolution" = completed()', "58"),
+        ('"Time to resolution" = breached()', "5"),
+        ('"Time to resolution" = everBreached()', "58"),
+        ('"Time to resolution" != running() AND key >= ITSM-5', "57"),
+        ("issuetype in (10104, 10106)", "1239"),
+        ("parent = ITSM-1", "9"),
+        ("parent is not EMPTY", "9"),
+        ("status = 10001 AND issuetype = 10101", "5678"),
+    ],
+)
+def test_service_management_is_asked_for_by_states(itsm: Client, query: str, keys: str) -> None:
+    assert [f"ITSM-{n}" for n in keys] == itsm.search(f"({query}) AND project = ITSM ORDER BY key")
+
+
+def test_states_that_service_management_does_not_know_are_refused(itsm: Client) -> None:
+    for query in ("approvals = running()", "approvals = 1", '"Time to resolution" = pending()'):
+        refused = itsm.call("POST", "search/jql", {"jql": query})
+        assert 400 == refused.status_code
+        assert "is not supported by the" in refused.json()["errorMessages"][0]
+
+
 def test_wrong_time_is_refused(reading: Client) -> None:
     message = reading.call("POST", "search/jql", {"jql": 'updated > "2026-03-02T10:00:00Z"'}).json()["errorMessages"][0]
     assert message.startswith("Date value '2026-03-02T10:00:00Z' for field 'updated' is invalid.")
@@ -1049,7 +1102,7 @@ def test_any_text_is_a_query_or_an_error_of_ours(text: str) -> None:
 # --- limits, faults, state --------------------------------------------------------------------------------------------
 
 
-def test_writes_to_one_issue_are_limited(site: Site) -> None:
+def test_writes_to_one_issue_are_limited(site: Starter) -> None:
     jira = site(limits="on")
     key, other = jira.create(), jira.create()
     answers = [jira.call("PUT", f"issue/{key}/properties/p{n}", n) for n in range(21)]
@@ -1067,7 +1120,7 @@ def test_writes_to_one_issue_are_limited(site: Site) -> None:
     assert 201 == jira.call("PUT", f"issue/{key}/properties/p20", 1).status_code
 
 
-def test_bursts_are_limited(site: Site) -> None:
+def test_bursts_are_limited(site: Starter) -> None:
     jira = site(limits="on")
     jira.advance(0)
     answers = [jira.session.get(jira.url + "/rest/api/3/priority", timeout=10) for _ in range(101)]
@@ -1077,7 +1130,7 @@ def test_bursts_are_limited(site: Site) -> None:
     assert slow or refused == ["jira-burst-based"]
 
 
-def test_fault_answers_with_a_status_and_headers_from_the_nth_request_on(site: Site) -> None:
+def test_fault_answers_with_a_status_and_headers_from_the_nth_request_on(site: Starter) -> None:
     jira = site()
     rule = {
         "method": "GET",
@@ -1094,8 +1147,40 @@ def test_fault_answers_with_a_status_and_headers_from_the_nth_request_on(site: S
     assert "7" == answers[1].headers["Retry-After"]
 
 
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Retry-After": "3"},
+        {"Retry-After": "1.5"},
+        {"Retry-After": "Thu, 26 Nov 2026 10:00:00 GMT"},
+        {
+            "X-RateLimit-Reset": "2026-11-26T10:00Z",
+            "X-RateLimit-Remaining": "0",
+            "RateLimit-Reason": "jira-burst-based",
+        },
+        {
+            "Beta-RateLimit-Policy": '"global-app-quota";q=65000;w=3600',
+            "Beta-RateLimit": '"global-app-quota";r=0;t=600',
+            "RateLimit-Reason": "jira-quota-global-based",
+        },
+        {"X-RateLimit-FillRate": "10", "X-RateLimit-Interval-Seconds": "1", "retry-after": "7"},  # Data Center's
+    ],
+)
+def test_refusal_for_too_many_requests_comes_with_headers_of_any_form(site: Starter, headers: dict[str, str]) -> None:
+    jira = site()
+    jira.break_({"method": "POST", "path": "/issue$", "do": "status", "status": 429, "headers": headers})
+    body = {"fields": {"project": {"key": "CAPA"}, "issuetype": {"name": "Task"}, "summary": "x"}}
+    refused = jira.call("POST", "issue", body)
+    known = {"retry-after", "ratelimit-reason", "beta-ratelimit", "beta-ratelimit-policy"}
+    shown = {name for name in map(str.casefold, refused.headers) if name in known or name.startswith("x-ratelimit-")}
+    assert (429, {name.casefold() for name in headers}) == (refused.status_code, shown)
+    assert headers == {name: refused.headers[name] for name in headers}
+    assert (0, 201) == (jira.ledger()["created"], jira.call("POST", "issue", body).status_code)
+
+
 @pytest.mark.parametrize(("do", "created"), [("drop_before", 0), ("drop_after", 1), ("truncate", 1)])
-def test_dropped_answers(site: Site, do: str, created: int) -> None:
+def test_dropped_answers(site: Starter, do: str, created: int) -> None:
     jira = site()
     jira.break_({"method": "POST", "path": "/issue$", "do": do})
     with pytest.raises((requests.ConnectionError, requests.exceptions.ChunkedEncodingError)):
@@ -1105,7 +1190,7 @@ def test_dropped_answers(site: Site, do: str, created: int) -> None:
 
 
 @pytest.mark.parametrize(("do", "created_meanwhile"), [("delay_before", 0), ("delay_after", 1)])
-def test_delayed_answers(site: Site, do: str, created_meanwhile: int) -> None:
+def test_delayed_answers(site: Starter, do: str, created_meanwhile: int) -> None:
     jira = site()
     jira.break_({"path": "/issue$", "do": do, "seconds": 0.3})
     body = {"fields": {"project": {"key": "CAPA"}, "issuetype": {"name": "Task"}, "summary": "x"}}
@@ -1114,7 +1199,42 @@ def test_delayed_answers(site: Site, do: str, created_meanwhile: int) -> None:
     assert created_meanwhile == jira.ledger()["created"]
 
 
-def test_login_page_instead_of_an_answer_and_faults_are_cleared(site: Site) -> None:
+def test_answer_may_give_the_asked_token_again(site: Starter) -> None:
+    jira = site()
+    jira.break_({"do": "repeat_token", "path": "search/jql", "times": None})
+    body: dict[str, Any] = {"jql": "project = OPS ORDER BY key", "maxResults": 1}
+    tokens = []
+    for _ in range(3):
+        body["nextPageToken"] = jira.post("search/jql", body)["nextPageToken"]
+        tokens.append(body["nextPageToken"])
+    assert 1 == len(set(tokens))
+    again = jira.get("search/jql", jql=body["jql"], maxResults=1, nextPageToken=tokens[0])
+    assert tokens[0] == again["nextPageToken"]
+
+
+def test_answer_may_say_less_than_it_should(site: Starter) -> None:
+    jira = site()
+    warnings = ["The search was cut."]
+    jira.break_(
+        {"do": "fewer", "path": "search/jql", "body": {"warnings": warnings}},
+        {"do": "merge", "path": "OPS-1/changelog", "body": {"total": 99, "isLast": True}},
+    )
+    # not judged: warnings are newer than the document
+    body = {"jql": "project = OPS ORDER BY key", "fields": ["key"]}
+    answer = jira.call("POST", "/rest/api/2/search/jql", body).json()
+    assert (["OPS-1"], warnings) == ([issue["key"] for issue in answer["issues"]], answer["warnings"])
+    page = jira.get("issue/OPS-1/changelog")
+    assert (99, 3) == (page["total"], len(page["values"]))
+    assert 3 == len(jira.search("project = OPS"))
+
+
+def test_rewriting_faults_leave_refusals_alone(site: Starter) -> None:
+    jira = site()
+    jira.break_({"do": "merge", "path": "issue/", "body": {"total": 0}, "times": None})
+    assert {"errorMessages", "errors"} == set(jira.call("GET", "issue/OPS-404").json())
+
+
+def test_login_page_instead_of_an_answer_and_faults_are_cleared(site: Starter) -> None:
     jira = site()
     jira.break_({"do": "html_200", "times": None})
     response = jira.session.get(jira.url + "/rest/api/2/myself", timeout=10)
@@ -1123,7 +1243,7 @@ def test_login_page_instead_of_an_answer_and_faults_are_cleared(site: Site) -> N
     assert "bot@example.com" == jira.get("myself")["emailAddress"]
 
 
-def test_faults_from_a_file_and_wrong_rules(site: Site, tmp_path: Path) -> None:
+def test_faults_from_a_file_and_wrong_rules(site: Starter, tmp_path: Path) -> None:
     rules = tmp_path / "faults.json"
     rules.write_text('[{"do": "status", "status": 500}]')
     jira = site(faults=str(rules))
@@ -1137,13 +1257,8 @@ def test_state_survives_a_restart_and_a_half_written_line(judge: Judge, tmp_path
     state = tmp_path / "state.jsonl"
 
     def run(act: Callable[[Client], Any]) -> Any:
-        simulator = serve(data=[OPS], options={"state": str(state)})
-        jira = Client(simulator, judge)
-        try:
-            return act(jira)
-        finally:
-            jira.session.close()
-            simulator.stop()
+        with sites(Client, judge, (OPS,)) as start:
+            return act(start(state=str(state)))
 
     def write(jira: Client) -> dict[str, Any]:
         first, second, third = (jira.create(text) for text in ("One", "Two", "Three"))
@@ -1174,7 +1289,7 @@ def test_state_survives_a_restart_and_a_half_written_line(judge: Judge, tmp_path
     assert "CAPA-4" == run(lambda jira: jira.get("issue/CAPA-4")["key"])
 
 
-def test_ledger_counts_by_address_and_lists_issues(site: Site) -> None:
+def test_ledger_counts_by_address_and_lists_issues(site: Starter) -> None:
     jira = site([])
     key = jira.create(labels=["k"])
     jira.call("PUT", f"issue/{key}", {"fields": {"summary": "New"}})
@@ -1248,6 +1363,10 @@ def test_command_serves_until_a_signal(number: int) -> None:
         ({"serach_lag": "1"}, "unknown option 'serach_lag'; did you mean 'search_lag'?"),
         ({"search_lag": "-1"}, "option search_lag=-1: expected a number of seconds from 0"),
         ({"limits": "yes"}, "option limits=yes: expected on or off"),
+        ({"edition": "server"}, "option edition=server: expected cloud or datacenter"),
+        ({"context": "jira"}, "option context=jira: expected a path such as /jira"),
+        ({"bulkfetch_created": "x"}, "option bulkfetch_created=x: expected iso, ms or s"),
+        ({"search_cap": "-1"}, "option search_cap=-1: expected a whole number from 0"),
         ({"timezone": "Mars/Base"}, "option timezone=Mars/Base: no such time zone"),
         ({"email": "who@example.com"}, "option email=who@example.com: no user of the site has this address"),
     ],
@@ -1292,7 +1411,7 @@ def test_stop_may_be_called_twice_and_frees_the_port() -> None:
 # --- pages and text ---------------------------------------------------------------------------------------------------
 
 
-def test_ticket_page_shows_text_facts_comments_history_and_links_escaped(site: Site) -> None:
+def test_ticket_page_shows_text_facts_comments_history_and_links_escaped(site: Starter) -> None:
     jira = site()
     description = "h2. <Fact>\n\nSeven & *nine*\n\n* [CHG1|https://sn.example/1]\n* [bad|javascript:alert(1)]"
     fields = {
@@ -1326,7 +1445,7 @@ def test_ticket_page_shows_text_facts_comments_history_and_links_escaped(site: S
         "internal",
         f"<a href='/browse/{other}'>{other}</a> Other one",
         '<a href="https://sn.example/2">PRB2</a>',
-        "<td>status</td><td>Detected</td><td>Confirmed</td>",
+        "<td><span class='badge new'>Detected</span></td><td><span class='badge indeterminate'>Confirmed</span></td>",
     ):
         assert shown in page
     assert "<script" not in page

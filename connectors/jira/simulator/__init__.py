@@ -1,10 +1,13 @@
-"""Stands for Jira Cloud on a loopback port: REST v2 and v3, JQL with a lagging index, and pages that people can read.
+"""Stands for Jira on a loopback port: Cloud or Data Center, service management, JQL over a lagging index, and pages.
 
-Imports nothing of the program; what it answers is checked against the vendor's own interface document, so that it
-can bear witness about the connector. From the wire inwards: ``server`` (HTTP and faults), ``application`` (routes,
-accounts, limits), ``resources`` and ``search`` (what each address does), ``editing`` (screens and workflows),
-``representation``, ``markup`` and ``pages`` (how things look), ``site`` (the state), ``configuration`` and ``seeding``
-(what data files hold). Data Center would be a second ``resources`` over the same site.
+Imports nothing of the program; what it answers is checked against the vendor's own interface documents, so that it
+can bear witness about the connector. From the wire inwards: ``server`` (HTTP and faults), ``application`` (the way of
+a request), ``gates`` and ``limits`` (who may pass), ``routes`` (which addresses an edition has), ``resources`` with
+``setup_resources`` and ``search_resources``, ``data_center``, ``service_management`` and ``workflows`` (what they do),
+``search`` with ``jql`` and ``predicates`` (what is found), ``editing`` with ``values`` and ``changes`` (what may be
+written and how it is told), ``representation``, ``markup`` and ``pages`` (how things look), ``service_levels``
+(clocks), ``site`` (the state), ``configuration`` (the set-up), ``site_files`` and ``seeding`` (what data files hold).
+Both editions are views of one and the same site.
 """
 
 from connectors.jira.simulator.server import Simulator, serve

@@ -21,7 +21,9 @@ def _pair(text: str) -> tuple[str, str]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve in the foreground; 0 after a signal, 2 when the options or data files are wrong."""
     parser = argparse.ArgumentParser(prog="python -m connectors.jira.simulator", description=__doc__)
-    parser.add_argument("--data", type=Path, action="append", default=[], metavar="FILE", help="projects and issues")
+    parser.add_argument(
+        "--data", type=Path, action="append", default=[], metavar="FILE", help="projects and issues, or itsm"
+    )
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0, help="0 picks a free one")
     parser.add_argument("--option", type=_pair, action="append", default=[], metavar="KEY=VALUE")

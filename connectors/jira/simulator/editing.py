@@ -1,60 +1,56 @@
-"""Owns what people may write: screens, required fields, forms of values, workflow steps; turns a request into events.
+"""Owns what people may do to issues: screens, required fields, workflow steps, decisions, moves; turns a request into
+events.
 
-Refuses with the vendor's sentences and changes nothing itself: ``Site.record`` applies what is returned.
+Refuses with the vendor's sentences and changes nothing itself: ``Site.record`` applies what is returned. Which forms of
+values a field takes is ``values``', how a change is told in the history is ``changes``'.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from datetime import date, datetime
+from collections.abc import Mapping
 from typing import Any
 
-from connectors.jira.simulator.configuration import Configuration, Field, Screen, Transition, TypeInProject, User
+from connectors.jira.simulator.approvals import asked, decided, is_reserved, outcome
+from connectors.jira.simulator.changes import change_items, link_item, named_item, text_item
+from connectors.jira.simulator.configuration import Screen, Transition, TypeInProject, User
 from connectors.jira.simulator.markup import as_wiki, is_document
+from connectors.jira.simulator.refusals import INVALID, NO_ISSUE, Refusal
 from connectors.jira.simulator.site import Event, Issue, Site
+from connectors.jira.simulator.values import NOT_ON_SCREEN, TEXT_LIMIT, Values, too_long
 
 Json = dict[str, Any]
-_NOT_ON_SCREEN = "Field '{}' cannot be set. It is not on the appropriate screen, or unknown."
-_NO_DOCUMENT = "Operation value must be an Atlassian Document (see the Atlassian Document Format)"
-_TEXT_LIMIT = 32_767
-
-
-class Refusal(Exception):
-    """The vendor's answer to a request that it does not carry out."""
-
-    def __init__(self, status: int, *messages: str, errors: Mapping[str, str] | None = None) -> None:
-        super().__init__(status, *messages)
-        self.status = status
-        self.body = {"errorMessages": list(messages), "errors": dict(errors or {})}
-
-
-class _Wrong(Exception):
-    """A value that a field does not take; the message is the vendor's."""
 
 
 class Editing:
-    """The writes of one account in one version (``2`` or ``3``) of the interface."""
+    """The writes of one account in one version (``2`` or ``3``) of the interface.
 
-    def __init__(self, site: Site, version: str, caller: User, now: int) -> None:
+    ``link_updates``: whether a link counts as an update of both issues, which the vendor leaves open.
+    """
+
+    def __init__(self, site: Site, version: str, caller: User, now: int, link_updates: bool = False) -> None:
         self._site = site
         self._version = version
+        self._values = Values(site, version)
         self._caller = caller
         self._now = now
+        self._link_updates = link_updates
 
     def create(self, body: Json) -> Event:
         fields = dict(_object(body, "fields"))
         use, project = self._place(fields)
-        values, errors = self._values(fields, _object(body, "update"), use.create, {})
+        values, errors = self._values.read(fields, _object(body, "update"), use.create, {})
         for key, required in use.create.items():
             if required and key not in errors and values.get(key) in (None, "", []):
                 errors[key] = self._missing(key)
         if errors:
             raise Refusal(400, errors=errors)
-        number = self._site.next_id("key " + project)
+        values = {**self._defaults(use), **values}
+        approval = asked(self._site.configuration, values, self._site.next_id("approval"), self._now)
         return {
             **self._event("create"),
             "issue": self._site.next_id("issue"),
-            "key": f"{project}-{number}",
-            "values": {**self._defaults(use), **values},
+            "key": self._new_key(project),
+            "values": values,
             "properties": _properties(body.get("properties")),
+            "approvals": [approval] if approval else [],
         }
 
     def edit(self, issue: Issue, body: Json) -> list[Event]:
@@ -79,8 +75,44 @@ class Editing:
         if missing:
             raise Refusal(400, errors=missing)
         if not transition.screen and "comment" in update:
-            raise Refusal(400, errors={"comment": _NOT_ON_SCREEN.format("comment")})
-        return self._changes(issue, fields, update, transition.screen, "transition", self._moved(issue, transition))
+            raise Refusal(400, errors={"comment": NOT_ON_SCREEN.format("comment")})
+        return self._taken(issue, transition, fields, update)
+
+    def decide(self, issue: Issue, number: str, decision: str) -> list[Event]:
+        """The caller's ``approved`` or ``declined``; the last decision that is needed also takes its transition."""
+        approval = next((each for each in issue.approvals if each["id"] == number), None)
+        if approval is None:
+            raise Refusal(404, "The approval does not exist or you do not have permission to see it.")
+        if approval["decision"] != "pending":
+            raise Refusal(409, "The approval has been completed already.")
+        if {"by": self._caller.account_id, "decision": "pending"} not in approval["approvers"]:
+            raise Refusal(403, "You do not have permission to answer this approval.")
+        changed = decided(approval, self._caller.account_id, decision, self._now)
+        event = {**self._event("approval"), "issue": issue.id, "approval": changed}
+        step = self._site.configuration.approvals.get(issue.values["status"])
+        if changed["decision"] == "pending" or step is None or changed["status"] != step.status:
+            return [event]
+        taken = outcome(step, self._use(issue).workflow, step.status, decision)
+        return [event, *(self._taken(issue, taken, {}, {}) if taken else ())]
+
+    def move(self, issue: Issue, reference: str) -> list[Event]:
+        """Into another project: new key, same id; type and status stay where that project has them."""
+        configuration = self._site.configuration
+        target = configuration.project(reference)
+        if target is None or target.key == issue.project:
+            raise Refusal(400, errors={"project": "Specify a valid project ID or key"})
+        key, kind = self._new_key(target.key), issue.values["issuetype"]
+        use = target.types.get(kind) or next(iter(target.types.values()))
+        kept = any(status.id == issue.values["status"] for status in use.workflow.statuses)
+        status = issue.values["status"] if kept else use.workflow.statuses[0].id
+        changed = self._differing(issue, {"issuetype": use.type.id, "status": status})
+        items = [
+            named_item("project", "project", configuration.projects[issue.project], target),
+            {**text_item("Key", issue.key, key), "from": "", "to": ""},
+            *change_items(configuration, issue.values, changed),
+        ]
+        event = {**self._event("move"), "issue": issue.id, "key": key, "items": items}
+        return [{**event, "history": self._site.next_id("history"), "values": {**changed, "updated": self._now}}]
 
     def comment(self, issue: Issue, body: Json) -> Event:
         text = body.get("body")
@@ -92,8 +124,8 @@ class Editing:
             raise Refusal(400, errors={"comment": "Comment body is not valid!"})
         if self._version == "3" and not is_document(text):
             raise Refusal(400, "INVALID_INPUT")
-        if len(as_wiki(text) or "") > _TEXT_LIMIT:
-            raise Refusal(400, errors={"comment": _too_long()})
+        if len(as_wiki(text) or "") > TEXT_LIMIT:
+            raise Refusal(400, errors={"comment": too_long()})
         properties = _properties(body.get("properties"))
         comment = {
             "id": str(self._site.next_id("comment")),
@@ -122,7 +154,7 @@ class Editing:
             for each in self._site.links(inward)
         ):
             return []
-        items = [_link_item(outward.key, kind.outward), _link_item(inward.key, kind.inward)]
+        items = [[link_item(kind, True, None, outward.key)], [link_item(kind, False, None, inward.key)]]
         event = {
             **self._event("link"),
             "id": self._site.next_id("link"),
@@ -131,6 +163,7 @@ class Editing:
             "outward": outward.id,
             "items": items,
             "history": self._site.next_id("history"),
+            "values": {"updated": self._now} if self._link_updates else {},
         }
         comment = body.get("comment")
         return [event, self.comment(inward, comment)] if comment else [event]
@@ -140,10 +173,13 @@ class Editing:
     def _event(self, kind: str) -> Json:
         return {"do": kind, "at": self._now, "by": self._caller.account_id}
 
+    def _new_key(self, project: str) -> str:
+        return f"{project}-{self._site.next_id('key ' + project)}"
+
     def _end(self, reference: Mapping[str, Any]) -> Issue:
         issue = self._site.issue(str(reference.get("id") or reference.get("key") or ""))
         if issue is None:
-            raise Refusal(404, "Issue does not exist or you do not have permission to see it.")
+            raise Refusal(404, NO_ISSUE)
         return issue
 
     def _use(self, issue: Issue) -> TypeInProject:
@@ -180,6 +216,8 @@ class Editing:
     def _missing(self, key: str) -> str:
         if key == "summary":
             return "You must specify a summary of the issue."
+        if key == "parent":
+            return "Issue type is a sub-task but parent issue key or id not specified."
         return f"{self._site.configuration.fields[key].name} is required."
 
     def _transition(self, issue: Issue, body: Json) -> Transition:
@@ -187,9 +225,20 @@ class Editing:
         if not wanted:
             raise Refusal(400, "Missing 'transition' identifier")
         for transition in self._use(issue).workflow.transitions:
-            if transition.id == wanted and transition.starts_from(issue.values["status"]):
+            offered = transition.starts_from(issue.values["status"])
+            if offered and transition.id == wanted and not is_reserved(self._site.configuration, issue, transition):
                 return transition
         raise Refusal(400, f"Transition id '{wanted}' is not valid for this issue.")
+
+    def _taken(self, issue: Issue, transition: Transition, fields: Json, update: Json) -> list[Event]:
+        """The step and the approval that its status asks for."""
+        also = self._moved(issue, transition)
+        events = self._changes(issue, fields, update, transition.screen, "transition", also)
+        values = {**issue.values, **also, **(events[0].get("values", {}) if events else {})}
+        approval = asked(self._site.configuration, values, self._site.next_id("approval"), self._now)
+        if approval is None or transition.to.id == issue.values["status"]:
+            return events
+        return [*events, {**self._event("approval"), "issue": issue.id, "approval": approval}]
 
     def _moved(self, issue: Issue, transition: Transition) -> Json:
         """What a step changes by itself."""
@@ -206,7 +255,7 @@ class Editing:
 
     def _changes(self, issue: Issue, fields: Json, update: Json, screen: Screen, kind: str, also: Json) -> list[Event]:
         operations = {key: value for key, value in update.items() if key != "comment"}
-        values, errors = self._values(fields, operations, screen, issue.values)
+        values, errors = self._values.read(fields, operations, screen, issue.values)
         for key, required in screen.items():
             if required and key in values and values[key] in (None, "", []):
                 errors[key] = self._missing(key)
@@ -225,141 +274,13 @@ class Editing:
     def _differing(self, issue: Issue, values: Json) -> Json:
         return {key: value for key, value in values.items() if (value or None) != (issue.values.get(key) or None)}
 
-    def _values(
-        self, fields: Json, update: Json, screen: Screen, present: Mapping[str, Any]
-    ) -> tuple[Json, dict[str, str]]:
-        """Stored forms of the fields asked for, and the sentence for each that cannot be."""
-        values: Json = {}
-        errors: dict[str, str] = {}
-        for key in (*fields, *update):
-            if key not in screen:
-                errors[key] = _NOT_ON_SCREEN.format(key)
-                continue
-            field = self._site.configuration.fields[key]
-            try:
-                if key in fields:
-                    values[key] = self._stored(field, fields[key])
-                for operation in update.get(key, []):
-                    values[key] = self._operated(field, operation, values.get(key, present.get(key)))
-            except _Wrong as wrong:
-                errors[key] = str(wrong)
-        return values, errors
-
-    def _operated(self, field: Field, operation: Any, present: Any) -> Any:
-        if not isinstance(operation, dict) or len(operation) != 1:
-            raise _Wrong(f"Field '{field.id}' has an operation that is not an object with one verb.")
-        verb, value = next(iter(operation.items()))
-        if verb == "set":
-            return self._stored(field, value)
-        if field.type != "array" or verb not in ("add", "remove"):
-            raise _Wrong(f"Field '{field.id}' does not support operation '{verb}'.")
-        (item,) = self._stored(field, [value])
-        others = [each for each in present or [] if each != item]
-        return [*others, item] if verb == "add" else others
-
-    def _stored(self, field: Field, given: Any) -> Any:
-        if given is None:
-            return None
-        readers: Mapping[str, Callable[[Field, Any], Any]] = {
-            "string": _line,
-            "text": self._text,
-            "array": _labels,
-            "priority": self._choice,
-            "resolution": self._choice,
-            "user": self._person,
-            "option": _option,
-            "date": _day,
-            "datetime": _stamp,
-            "number": _number,
-        }
-        return readers[field.type](field, given)
-
-    def _text(self, field: Field, given: Any) -> Any:
-        if self._version == "3":
-            if not isinstance(given, dict):
-                raise _Wrong(_NO_DOCUMENT)
-            if not is_document(given):
-                raise Refusal(400, "INVALID_INPUT")
-        elif not isinstance(given, str):
-            raise _Wrong("Operation value must be a string")
-        if len(as_wiki(given) or "") > _TEXT_LIMIT:
-            raise _Wrong(_too_long())
-        return given or None
-
-    def _choice(self, field: Field, given: Any) -> str:
-        wanted = given if isinstance(given, dict) else {}
-        form = "id" if "id" in wanted else "name"
-        named = self._site.configuration.named(field.type, str(wanted.get(form, "")))
-        if named is None:
-            raise _Wrong(f"{field.name} {form} '{wanted.get(form)}' is not valid")
-        return named.id
-
-    def _person(self, field: Field, given: Any) -> str | None:
-        wanted = given if isinstance(given, dict) else {}
-        account = wanted.get("accountId", wanted.get("id"))
-        if account is None:
-            return None
-        user = self._site.configuration.users.get(account)
-        if user is None or not user.active:
-            raise _Wrong(
-                f"User '{account}' cannot be assigned issues."
-                if field.id == "assignee"
-                else f"The {field.id} specified is not a user."
-            )
-        return user.account_id
-
-
-def change_items(configuration: Configuration, before: Mapping[str, Any], changed: Mapping[str, Any]) -> list[Json]:
-    """History items for changed values: ids in ``from`` and ``to``, labels of that time in the strings."""
-    items = []
-    for key, value in changed.items():
-        field = configuration.fields[key]
-        if field.type == "datetime" and not field.custom:
-            continue
-        items.append(_change_item(configuration, field, before.get(key), value))
-    return items
-
-
-def _change_item(configuration: Configuration, field: Field, old: Any, new: Any) -> Json:
-    (old_id, old_label), (new_id, new_label) = (_id_and_label(configuration, field, value) for value in (old, new))
-    item: Json = {
-        "field": field.name if field.custom else field.id,
-        "fieldtype": "custom" if field.custom else "jira",
-        "fieldId": field.id,
-        "from": old_id,
-        "fromString": old_label,
-        "to": new_id,
-        "toString": new_label,
-    }
-    return {**item, "tmpFromAccountId": old_id, "tmpToAccountId": new_id} if field.type == "user" else item
-
-
-def _id_and_label(configuration: Configuration, field: Field, value: Any) -> tuple[str | None, str | None]:
-    if field.type == "array":
-        return "", " ".join(value or ())
-    if value is None:
-        return None, None
-    if field.type == "user":
-        return value, configuration.users[value].name
-    if field.type in ("status", "priority", "resolution", "issuetype"):
-        named = configuration.named(field.type, value)
-        return value, named.name if named else None
-    if field.type in ("date", "option"):
-        return str(value), str(value)
-    return None, as_wiki(value) if field.marked_up else str(value)
-
-
-def _link_item(key: str, phrase: str) -> list[Json]:
-    sentence = f"This issue {phrase} {key}"
-    return [{"field": "Link", "fieldtype": "jira", "from": None, "fromString": None, "to": key, "toString": sentence}]
-
 
 def _object(body: Any, key: str) -> Any:
     value = body.get(key) if isinstance(body, dict) else None
     if value is None:
         return {}
     if not isinstance(value, dict):
-        raise Refusal(400, "Invalid request payload. Refer to the REST API documentation and try again.")
+        raise Refusal(400, INVALID)
     return value
 
 
@@ -369,71 +290,5 @@ def _properties(given: Any) -> Json:
     if not isinstance(given, list) or not all(
         isinstance(each, dict) and isinstance(each.get("key"), str) for each in given
     ):
-        raise Refusal(400, "Invalid request payload. Refer to the REST API documentation and try again.")
+        raise Refusal(400, INVALID)
     return {each["key"]: each.get("value") for each in given}
-
-
-def _too_long() -> str:
-    return f"The entered text is too long. It exceeds the allowed limit of {_TEXT_LIMIT:,} characters."
-
-
-def _line(field: Field, given: Any) -> str:
-    if not isinstance(given, str):
-        raise _Wrong("Operation value must be a string")
-    if "\n" in given or "\r" in given:
-        raise _Wrong(f"The {field.id} is invalid because it contains newline characters.")
-    if len(given) > 255:
-        raise _Wrong(f"{field.name} must be less than 255 characters.")
-    return given.strip()
-
-
-def _labels(field: Field, given: Any) -> list[str]:
-    if not isinstance(given, list) or not all(isinstance(label, str) for label in given):
-        raise _Wrong("data was not an array" if not isinstance(given, list) else "string expected at index 0")
-    return list(dict.fromkeys(map(_label, given)))
-
-
-def _label(label: str) -> str:
-    if any(character.isspace() for character in label) or not label:
-        raise _Wrong(f"The label '{label}' contains spaces which is invalid.")
-    if len(label) > 255:
-        raise _Wrong(f"The label '{label}' exceeds the maximum length of 255 characters.")
-    return label
-
-
-def _option(field: Field, given: Any) -> str:
-    wanted = given.get("value") if isinstance(given, dict) else given
-    number = str(given.get("id", "")) if isinstance(given, dict) else ""
-    first = int(field.id.removeprefix("customfield_")) * 100
-    for position, text in enumerate(field.options):
-        if text == wanted or str(first + position) == number:
-            return text
-    raise _Wrong(f"Option value '{wanted}' is not valid" if wanted else f"Option id '{number}' is not valid")
-
-
-def _day(field: Field, given: Any) -> str:
-    try:
-        return date.fromisoformat(given).isoformat()
-    except (TypeError, ValueError):
-        raise _Wrong("Error parsing date string: " + str(given)) from None
-
-
-def _stamp(field: Field, given: Any) -> int:
-    try:
-        return round(datetime.strptime(given, "%Y-%m-%dT%H:%M:%S.%f%z").timestamp() * 1000)
-    except (TypeError, ValueError):
-        raise _Wrong("Error parsing date string: " + str(given)) from None
-
-
-def _number(field: Field, given: Any) -> float:
-    if isinstance(given, bool) or not isinstance(given, int | float):
-        raise _Wrong("Operation value must be a number")
-    return given
-
-
-def as_list(value: Any) -> Sequence[str]:
-    """A parameter that may be a comma-separated string or a list."""
-    if value is None:
-        return ()
-    parts = value if isinstance(value, list) else [value]
-    return [part.strip() for each in parts for part in str(each).split(",") if part.strip()]

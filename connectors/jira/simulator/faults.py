@@ -1,11 +1,29 @@
-"""Owns the rules by which the site misbehaves and the counting that decides when; carrying them out is the server's."""
+"""Owns the rules by which the site misbehaves: when one strikes, and what an answer then says that should not.
+
+Late, cut and missing answers are the server's to carry out.
+"""
 
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
-KINDS = ("status", "drop_before", "drop_after", "delay_before", "delay_after", "truncate", "html_200")
+import orjson
+
+KINDS = (
+    "status",
+    "drop_before",
+    "drop_after",
+    "delay_before",
+    "delay_after",
+    "truncate",
+    "html_200",
+    "merge",
+    "repeat_token",
+    "fewer",
+)
+REWRITES = ("merge", "repeat_token", "fewer")
 
 
 @dataclass(slots=True)
@@ -21,6 +39,8 @@ class Fault:
     status: int = 503
     headers: Mapping[str, str] = field(default_factory=dict)
     seconds: float = 0.5
+    body: Mapping[str, Any] = field(default_factory=dict)
+    """What ``merge`` and ``fewer`` put over the answer's top level, e.g. ``warnings`` or a wrong ``total``."""
     seen: int = 0
 
     def strikes(self, method: str, target: str) -> bool:
@@ -40,6 +60,7 @@ _TYPES: Mapping[str, tuple[type, ...]] = {
     "status": (int,),
     "headers": (dict,),
     "seconds": (int, float),
+    "body": (dict,),
 }
 
 
@@ -65,3 +86,23 @@ def _fault(rule: Any, number: int) -> Fault:
     except re.error as wrong:
         raise ValueError(f"rule {number}: path is no regular expression: {wrong}") from None
     return Fault(**rule)
+
+
+def rewritten(fault: Fault, target: str, request: bytes, answer: bytes) -> bytes:
+    """A JSON answer as the rule falsifies it: keys put over it, the asked token given again, or rows missing."""
+    content = orjson.loads(answer)
+    if fault.do == "repeat_token":
+        if content.get("nextPageToken") and (asked := _asked_token(target, request)):
+            content["nextPageToken"] = asked
+        return orjson.dumps(content)
+    if fault.do == "fewer":
+        rows = next(key for key in ("issues", "issueChangeLogs", "values", "comments") if key in content)
+        content[rows] = content[rows][: len(content[rows]) // 2]
+    return orjson.dumps({**content, **fault.body})
+
+
+def _asked_token(target: str, request: bytes) -> str | None:
+    if request:
+        token = orjson.loads(request).get("nextPageToken")
+        return token if isinstance(token, str) else None
+    return parse_qs(urlsplit(target).query).get("nextPageToken", [None])[0]

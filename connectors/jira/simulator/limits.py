@@ -1,4 +1,4 @@
-"""Owns the three rates at which the vendor refuses with 429; counts only while the option ``limits`` is on."""
+"""Owns the rates at which the editions refuse with 429; counts only while the option ``limits`` is on."""
 
 from collections import defaultdict, deque
 from collections.abc import Mapping
@@ -61,3 +61,31 @@ def _refused(limit: Limit, free_at: int, now: int) -> Mapping[str, str]:
         "X-RateLimit-Reset": reset,
         "RateLimit-Reason": limit.reason,
     }
+
+
+class Bucket:
+    """Data Center's limit: tokens that a request takes and time gives back; every answer tells how many there are."""
+
+    _SIZE = 100
+    _FILL = 10
+    """Tokens that come back in each interval of one second."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._tokens = self._SIZE
+        self._filled_at = clock.millis()
+
+    def spend(self, method: str, template: str, issue: int | None) -> tuple[bool, Mapping[str, str]]:
+        """Whether the request may pass, and the headers that say so; all requests weigh the same."""
+        intervals = (self._clock.millis() - self._filled_at) // 1000
+        self._tokens = min(self._SIZE, self._tokens + intervals * self._FILL)
+        self._filled_at += intervals * 1000
+        passed = self._tokens > 0
+        self._tokens -= passed
+        return passed, {
+            "X-RateLimit-Limit": str(self._SIZE),
+            "X-RateLimit-Remaining": str(self._tokens),
+            "X-RateLimit-FillRate": str(self._FILL),
+            "X-RateLimit-Interval-Seconds": "1",
+            "retry-after": "0" if passed else "1",
+        }

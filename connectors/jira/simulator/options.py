@@ -1,8 +1,9 @@
 """Owns what ``--option`` may say and the site's clock; knows nothing of requests."""
 
 import difflib
+import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from datetime import UTC, tzinfo
 from pathlib import Path
@@ -28,14 +29,34 @@ class Clock:
 class Options:
     """Behaviour that differs between sites or that a test wants to provoke."""
 
+    edition: str = "cloud"
+    """``cloud`` or ``datacenter``."""
+    context: str = ""
+    """Context path before every address, e.g. ``/jira``."""
     email: str = "bot@example.com"
+    """Whose account asks: address, and on Data Center the login name of the same person."""
     token: str = "token"  # noqa: S105 - the simulator's documented default, no secret
+    """API token on Cloud; on Data Center the password, and the personal access token."""
+    token_life: float = 0.0
+    """Seconds after which the token is dead; 0 for never."""
+    captcha_after: int = 0
+    """Failed logins on Data Center after which even the right password is refused; 0 for never."""
     timezone: str = "UTC"
     """Zone of the account's profile: offset of every stamp, meaning of quoted times in JQL."""
     search_lag: float = 0.0
     """Seconds until search sees a write."""
+    node_lag: float = 0.0
+    """Seconds by which a second node's index lags more; the nodes then answer in turn. 0 for one node."""
     limits: bool = False
-    """Whether burst and per-issue write limits refuse with 429."""
+    """Whether the edition's rate limits refuse with 429."""
+    search_cap: int = 1000
+    """Highest ``maxResults`` of Data Center's search."""
+    comment_page: int = 0
+    """Comments on a page for which no size was asked; 0 for the edition's default."""
+    changelog_cap: int = 0
+    """Histories, the newest, that a search shows with ``expand=changelog``; 0 for the edition's default: 40, or all."""
+    changelog_total: str = ""
+    """``honest`` or ``lying``: whether a search's ``total`` counts what the cap hides; by default Cloud's does not."""
     bulkfetch_created: str = "iso"
     """``iso``, ``ms`` or ``s``: the forms in which changelog/bulkfetch has been seen to write ``created``."""
     empty_page: int = 0
@@ -45,6 +66,11 @@ class Options:
     """Append-only JSON lines of accepted writes, read again at the next start."""
     base_url: str = ""
     """Start of ``self`` links where it is not the bound address, e.g. in a container."""
+
+    link_updates: bool = False
+    """Whether a link counts as an update of both issues, which the vendor does not document."""
+    agent: bool = True
+    """Whether the account has a licence of service management, without which requests are refused."""
 
     def zone(self) -> tzinfo:
         return UTC if self.timezone == "UTC" else ZoneInfo(self.timezone)
@@ -63,9 +89,24 @@ def _switch(text: str) -> bool:
     return text == "on"
 
 
-def _stamp_form(text: str) -> str:
-    if text not in ("iso", "ms", "s"):
-        raise ValueError("expected iso, ms or s")
+def _one_of(*words: str) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        if text not in words:
+            raise ValueError(f"expected {', '.join(words[:-1])} or {words[-1]}")
+        return text
+
+    return read
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise ValueError("expected a whole number from 0")
+    return int(text)
+
+
+def _context(text: str) -> str:
+    if text and not re.fullmatch(r"(/[\w.-]+)+", text):
+        raise ValueError("expected a path such as /jira")
     return text
 
 
@@ -78,13 +119,24 @@ def _zone_name(text: str) -> str:
 
 
 _READERS: dict[str, Any] = {
+    "edition": _one_of("cloud", "datacenter"),
+    "context": _context,
+    "token_life": _number,
+    "captcha_after": _count,
     "timezone": _zone_name,
     "search_lag": _number,
+    "node_lag": _number,
     "limits": _switch,
-    "bulkfetch_created": _stamp_form,
-    "empty_page": int,
+    "search_cap": _count,
+    "comment_page": _count,
+    "changelog_cap": _count,
+    "changelog_total": _one_of("honest", "lying"),
+    "bulkfetch_created": _one_of("iso", "ms", "s"),
+    "empty_page": _count,
     "faults": Path,
     "state": Path,
+    "link_updates": _switch,
+    "agent": _switch,
 }
 
 

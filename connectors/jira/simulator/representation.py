@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 import orjson
 
+from connectors.jira.simulator.approvals import is_reserved
 from connectors.jira.simulator.configuration import (
     CATEGORIES,
     Field,
@@ -22,6 +23,8 @@ from connectors.jira.simulator.configuration import (
     User,
 )
 from connectors.jira.simulator.markup import as_document, as_html, as_wiki
+from connectors.jira.simulator.service_forms import ServiceForms
+from connectors.jira.simulator.service_levels import cycles, level_of
 from connectors.jira.simulator.site import Issue, Link, Site
 
 Json = dict[str, Any]
@@ -30,8 +33,19 @@ _EXPANDABLE = "renderedFields,names,schema,operations,editmeta,changelog,version
 _CACHE_LIMIT = 384 * 1024 * 1024  # bytes of encoded issues, about 60,000 with twelve histories each
 _OPERATIONS = {"array": ["add", "set", "remove"]}
 _TYPE_PREFIX = "com.atlassian.jira.plugin.system.customfieldtypes:"
-_CUSTOM_TYPES = {"text": "textarea", "string": "textfield", "option": "select", "array": "labels", "number": "float"}
-_NOT_STORED: Mapping[str, Sequence[Any]] = {"components": [], "fixVersions": [], "subtasks": []}
+_CUSTOM_TYPES = {
+    "text": "textarea",
+    "string": "textfield",
+    "option": "select",
+    "number": "float",
+    "datetime": "datetime",
+}
+_CUSTOM_LISTS = {"string": "labels", "option": "multicheckboxes", "user": "multiuserpicker"}
+_MADE_TYPES = {
+    "approvals": ("sd-approvals", "com.atlassian.servicedesk.approvals-plugin:sd-approvals"),
+    "sla": ("sd-servicelevelagreement", "com.atlassian.servicedesk:sd-sla-field"),
+}
+"""Type and plug-in of the fields that service management makes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +64,15 @@ class Shape:
 class Representation:
     """JSON of one version (``2`` or ``3``) of the interface."""
 
-    def __init__(self, site: Site, version: str, base_url: str, zone: tzinfo) -> None:
+    def __init__(self, site: Site, version: str, base_url: str, zone: tzinfo, now: Callable[[], int]) -> None:
+        """``now``: the site's clock in milliseconds, which running service levels show."""
         self._site = site
         self._version = version
         self.site_url = base_url
         self.base = f"{base_url}/rest/api/{version}"
-        self._zone = zone
+        self.zone = zone
+        self.now = now
+        self.service = ServiceForms(base_url, zone, self.user)
         self._encoded: dict[tuple[int, Shape], tuple[Issue, bytes]] = {}
         self._encoded_size = 0
         self._fragments: dict[tuple[str, str | None], orjson.Fragment] = {}
@@ -69,10 +86,10 @@ class Representation:
         shown: Json = {
             "self": f"{self.base}/user?accountId={quote(user.account_id)}",
             "accountId": user.account_id,
-            "accountType": "atlassian",
+            "accountType": user.kind,
             "displayName": user.name,
             "active": user.active,
-            "timeZone": user.zone or str(self._zone),
+            "timeZone": user.zone or str(self.zone),
             "avatarUrls": avatars,
         }
         return {**shown, "emailAddress": user.email} if user.email else shown
@@ -83,7 +100,9 @@ class Representation:
         if kind == "status":
             return {**shown, "description": "", "iconUrl": self.site_url + "/", "statusCategory": self._category(value)}
         if kind == "issuetype":
-            return {**shown, "description": "", "iconUrl": "", "subtask": False, "avatarId": 10318, "hierarchyLevel": 0}
+            level = -1 if value.subtask else 0
+            more = {"subtask": value.subtask, "avatarId": 10318, "hierarchyLevel": level}
+            return {**shown, "description": "", "iconUrl": "", **more}
         if kind == "priority":
             icon = f"{self.site_url}/images/icons/priorities/{value.name.casefold()}.svg"
             return {**shown, "description": "", "iconUrl": icon, "statusColor": "#707070"}
@@ -117,7 +136,7 @@ class Representation:
         return {**self.project(project), **more, "lead": lead, "issueTypes": types, "components": [], "versions": []}
 
     def stamp(self, millis: int) -> str:
-        local = datetime.fromtimestamp(millis / 1000, self._zone).isoformat(timespec="milliseconds")
+        local = datetime.fromtimestamp(millis / 1000, self.zone).isoformat(timespec="milliseconds")
         return local[:-3] + local[-2:]
 
     # --- fields
@@ -137,13 +156,14 @@ class Representation:
         return {**shown, "schema": self.schema(field)}
 
     def schema(self, field: Field) -> Json:
-        kind: Json = {"type": "string" if field.marked_up else field.type}
+        made, plugin = _MADE_TYPES.get(field.type, ("", ""))
+        kind: Json = {"type": made or ("string" if field.marked_up else field.type)}
         if field.items:
             kind["items"] = field.items
         if not field.custom:
             return {**kind, "system": field.id}
-        custom = _TYPE_PREFIX + _CUSTOM_TYPES.get(field.type, field.type + "picker")
-        return {**kind, "custom": custom, "customId": int(field.id.removeprefix("customfield_"))}
+        own = _CUSTOM_LISTS.get(field.items or "") or _CUSTOM_TYPES.get(field.type, field.type + "picker")
+        return {**kind, "custom": plugin or _TYPE_PREFIX + own, "customId": int(field.id.removeprefix("customfield_"))}
 
     def field_meta(self, field_id: str, required: bool, with_field_id: bool) -> Json:
         """A field of a screen, with the values it allows."""
@@ -164,16 +184,12 @@ class Representation:
     def _allowed_values(self, field: Field) -> list[Json] | None:
         if field.type in ("priority", "resolution"):
             return [self.named(field.type, value) for value in self._site.configuration.all_named(field.type)]
-        if field.type == "option":
-            return [self.option(field, text) for text in field.options]
+        if "option" in (field.type, field.items):
+            return [self.option(each) for each in field.options]
         return None
 
-    def option(self, field: Field, text: str) -> Json:
-        number = self.option_id(field, text)
-        return {"self": f"{self.base}/customFieldOption/{number}", "id": number, "value": text}
-
-    def option_id(self, field: Field, text: str) -> str:
-        return str(int(field.id.removeprefix("customfield_")) * 100 + field.options.index(text))
+    def option(self, option: Named) -> Json:
+        return {"self": f"{self.base}/customFieldOption/{option.id}", "id": option.id, "value": option.name}
 
     def screen(self, screen: Screen) -> Json:
         return {key: self.field_meta(key, required, False) for key, required in screen.items()}
@@ -200,14 +216,23 @@ class Representation:
 
     def issue(self, issue: Issue, shape: Shape) -> bytes:
         """The encoded issue, kept until it changes."""
-        # a link shows the other issue's status, which changes without this one
-        keep = "issuelinks" not in shape.fields or not self._site.links(issue)
+        keep = self._stands_still(issue, shape)
         if keep and (found := self._encoded.get((issue.id, shape))) and found[0] is issue:
             return found[1]
         encoded = orjson.dumps(self._issue(issue, shape))
         if keep:
             self._keep(issue, shape, encoded)
         return encoded
+
+    def _stands_still(self, issue: Issue, shape: Shape) -> bool:
+        """Whether what is shown changes with the issue only: not with its neighbours' status or with time."""
+        fields = self._site.configuration.fields
+        return (
+            ("issuelinks" not in shape.fields or not self._site.links(issue))
+            and ("subtasks" not in shape.fields or not self._site.children(issue))
+            and ("parent" not in shape.fields or not issue.values.get("parent"))
+            and not any(name in fields and fields[name].type == "sla" for name in shape.fields)
+        )
 
     def _keep(self, issue: Issue, shape: Shape, encoded: bytes) -> None:
         if self._encoded_size > _CACHE_LIMIT:
@@ -221,6 +246,8 @@ class Representation:
             return {"id": str(issue.id)}
         shown: Json = {"expand": _EXPANDABLE, "id": str(issue.id), "self": self.issue_url(issue), "key": issue.key}
         names = [name for name in shape.fields if name in self._site.configuration.fields]
+        if not issue.values.get("parent"):
+            names = [name for name in names if name != "parent"]
         if names:
             shown["fields"] = {name: self._value(issue, self._site.configuration.fields[name]) for name in names}
         if shape.properties:
@@ -247,7 +274,11 @@ class Representation:
 
     def transitions_from(self, issue: Issue) -> list[Transition]:
         use = self._site.configuration.projects[issue.project].types[issue.values["issuetype"]]
-        return [each for each in use.workflow.transitions if each.starts_from(issue.values["status"])]
+        return [
+            each
+            for each in use.workflow.transitions
+            if each.starts_from(issue.values["status"]) and not is_reserved(self._site.configuration, issue, each)
+        ]
 
     def names(self, fields: Iterable[str]) -> Json:
         known = self._site.configuration.fields
@@ -264,9 +295,35 @@ class Representation:
             return [self._linked(link, issue) for link in self._site.links(issue)]
         if field.id == "comment":
             return self.comment_page(issue, issue.comments, 0, len(issue.comments))
-        if field.id in _NOT_STORED:
-            return _NOT_STORED[field.id]
+        if field.id == "subtasks":
+            return [self._brief(each) for each in self._site.children(issue)]
+        if field.id == "parent":
+            parent = self._site.issue(str(issue.values["parent"]))
+            return self._brief(parent) if parent else None
+        if field.id == "components":
+            return self._components(issue)
+        if field.id == "fixVersions":
+            return []
+        if field.type in _MADE_TYPES:
+            return self._made(issue, field)
         return self._shown(field, issue.values.get(field.id))
+
+    def _components(self, issue: Issue) -> list[Json]:
+        known = self._site.configuration.projects[issue.project].components
+        chosen = [each for each in known if each.id in (issue.values.get("components") or ())]
+        return [{"self": f"{self.base}/component/{each.id}", "id": each.id, "name": each.name} for each in chosen]
+
+    def _made(self, issue: Issue, field: Field) -> Any:
+        """Approvals, or the clock of a service level; ``None`` where there is none."""
+        if field.type == "approvals":
+            return self.approvals(issue, "") or None
+        level = level_of(self._site.configuration, field.id)
+        measured = cycles(level, issue, self.now()) if level else []
+        return self.service.service_level(issue, level, measured) if level and measured else None
+
+    def approvals(self, issue: Issue, caller: str) -> list[Json]:
+        people = self._site.configuration.users
+        return [self.service.approval(issue, each, people, caller) for each in issue.approvals]
 
     def _shown(self, field: Field, value: Any) -> Any:
         if value is None:
@@ -276,12 +333,21 @@ class Representation:
         if field.type == "datetime":
             return self.stamp(value)
         if field.type == "option":
-            return self.option(field, value)
+            return self._option(field, value)
+        if field.items == "option":
+            return [self._option(field, each) for each in value] or None
+        if field.items == "user":
+            return [self._fragment("user", each) for each in value] or None
         return self.text(value) if field.marked_up else value
 
     def text(self, text: Any) -> Any:
         """Text in the form of this version."""
         return as_wiki(text) if self._version == "2" else as_document(text)
+
+    def _option(self, field: Field, reference: str) -> Json:
+        option = field.option(reference)
+        assert option is not None
+        return self.option(option)
 
     def _fragment(self, kind: str, reference: str | None) -> orjson.Fragment:
         """Encoded once: the configuration does not change while the site is up."""
@@ -306,11 +372,14 @@ class Representation:
         number, side = (link.outward, "outwardIssue") if link.inward == issue.id else (link.inward, "inwardIssue")
         other = self._site.issue(str(number))
         assert other is not None
-        fields = self._site.configuration.fields
-        shown = {name: self._value(other, fields[name]) for name in ("summary", "status", "priority", "issuetype")}
         address = f"{self.base}/issueLink/{link.id}"
-        end: Json = {"id": str(other.id), "key": other.key, "self": self.issue_url(other), "fields": shown}
-        return {"id": str(link.id), "self": address, "type": self.link_type(kind), side: end}
+        return {"id": str(link.id), "self": address, "type": self.link_type(kind), side: self._brief(other)}
+
+    def _brief(self, issue: Issue) -> Json:
+        """As links, sub-tasks and parents show another issue."""
+        fields = self._site.configuration.fields
+        shown = {name: self._value(issue, fields[name]) for name in ("summary", "status", "priority", "issuetype")}
+        return {"id": str(issue.id), "key": issue.key, "self": self.issue_url(issue), "fields": shown}
 
     # --- history, comments, remote links
 

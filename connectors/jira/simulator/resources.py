@@ -1,261 +1,51 @@
-"""Owns what each REST address of Jira Cloud does: reads parameters, asks the site, shapes the answer.
+"""Owns what each address of an issue does, in either edition: reads parameters, asks the site, shapes the answer.
 
 Who may ask, limits and faults have been settled before a handler is called. An address that anonymous callers reach on
-the real product is marked so in ``ROUTES``, together with what they get.
+the real product is marked so in ``ROUTES``: that is how a dead token looks like an empty site.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import tzinfo
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
 
 import orjson
 
-from connectors.jira.simulator.configuration import Project, TypeInProject, User
-from connectors.jira.simulator.editing import Editing, Refusal, as_list
-from connectors.jira.simulator.jql import Asker
-from connectors.jira.simulator.options import Options
-from connectors.jira.simulator.representation import Representation, Shape
-from connectors.jira.simulator.search import Search, parse_or_refuse
-from connectors.jira.simulator.site import Event, Issue, Site
-
-Json = dict[str, Any]
-
-_INVALID = "Invalid request payload. Refer to the REST API documentation and try again."
-_NO_ISSUE = "Issue does not exist or you do not have permission to see it."
-_REMOVED = (
-    "The requested API has been removed. Please migrate to the /rest/api/3/search/jql API."
-    " A full migration guideline is available at https://developer.atlassian.com/changelog/#CHANGE-2046"
+from connectors.jira.simulator.calls import (
+    Answer,
+    Call,
+    Json,
+    Table,
+    as_list,
+    object_body,
+    page_bean,
+    strict_body,
 )
-_ONLY_IDS = frozenset({"id", "key"})
+from connectors.jira.simulator.options import Options
+from connectors.jira.simulator.refusals import INVALID, NO_ISSUE, Refusal
+from connectors.jira.simulator.representation import Shape
+from connectors.jira.simulator.site import Issue
+
 _PROPERTY_LIMIT = 32_768
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    status: int
-    body: Any = None
-    """JSON in parts, or encoded already; ``None`` for no body."""
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One request with everything it may use. ``caller`` is ``None`` for an anonymous one."""
-
-    site: Site
-    search: Search
-    shown: Representation
-    options: Options
-    version: str
-    caller: User | None
-    now: int
-    zone: tzinfo
-    path: Mapping[str, str]
-    query: Mapping[str, Sequence[str]]
-    body: Any
-
-    @property
-    def editing(self) -> Editing:
-        assert self.caller is not None
-        return Editing(self.site, self.version, self.caller, self.now)
-
-    @property
-    def asker(self) -> Asker:
-        return Asker(self.caller.account_id if self.caller else "", self.zone, self.now)
-
-    def issue(self) -> Issue:
-        issue = self.site.issue(self.path["issueIdOrKey"])
-        if issue is None or self.caller is None:
-            raise Refusal(404, _NO_ISSUE)
-        return issue
-
-    def text(self, name: str) -> str | None:
-        return self.query[name][0] if self.query.get(name) else None
-
-    def number(self, name: str, default: int, highest: int) -> int:
-        text = self.text(name)
-        if text is None:
-            return default
-        if not text.isdecimal():
-            raise Refusal(400, f"The value '{text}' is not valid for the parameter '{name}'.")
-        return min(int(text), highest)
-
-    def words(self, name: str) -> Sequence[str]:
-        return as_list(list(self.query.get(name, ())))
-
-    def record(self, events: Sequence[Event]) -> None:
-        for event in events:
-            self.site.record(event)
-
-
-# --- the site and its set-up ------------------------------------------------------------------------------------------
-
-
-def server_info(call: Call) -> Answer:
-    start = call.shown.site_url
-    return Answer(
-        200,
-        {
-            "baseUrl": start,
-            "displayUrl": start,
-            "version": "1001.0.0-SNAPSHOT",
-            "versionNumbers": [1001, 0, 0],
-            "deploymentType": "Cloud",
-            "buildNumber": 100293,
-            "buildDate": "2026-10-01T00:00:00.000+0000",
-            "serverTime": call.shown.stamp(call.now),
-            "scmInfo": "simulated",
-            "serverTitle": "Jira",
-        },
-    )
-
-
-def myself(call: Call) -> Answer:
-    assert call.caller is not None
-    return Answer(200, {**call.shown.user(call.caller), "locale": "en_GB", "expand": "groups,applicationRoles"})
-
-
-def fields(call: Call) -> Answer:
-    return Answer(200, [call.shown.field(field) for field in call.site.configuration.fields.values()])
-
-
-def choices(kind: str) -> Callable[[Call], Answer]:
-    """All values of a field, e.g. priorities."""
-    return lambda call: Answer(200, [call.shown.named(kind, each) for each in call.site.configuration.all_named(kind)])
-
-
-def link_types(call: Call) -> Answer:
-    return Answer(200, {"issueLinkTypes": [call.shown.link_type(each) for each in call.site.configuration.link_types]})
-
-
-def project(call: Call) -> Answer:
-    return Answer(200, call.shown.whole_project(_project(call)))
-
-
-def _project(call: Call) -> Project:
-    wanted = call.path["projectIdOrKey"]
-    found = call.site.configuration.project(wanted)
-    if found is None or wanted not in (found.key, found.id):
-        raise Refusal(404, f"No project could be found with key '{wanted}'.")
-    return found
-
-
-def project_statuses(call: Call) -> Answer:
-    return Answer(
-        200,
-        [
-            {
-                "self": call.shown.named("issuetype", use.type)["self"],
-                "id": use.type.id,
-                "name": use.type.name,
-                "subtask": False,
-                "statuses": [call.shown.named("status", each) for each in use.workflow.statuses],
-            }
-            for use in _project(call).types.values()
-        ],
-    )
-
-
-def project_search(call: Call) -> Answer:
-    wanted, query = call.words("keys"), (call.text("query") or "").casefold()
-    found = [
-        each
-        for each in call.site.configuration.projects.values()
-        if call.caller is not None
-        and (not wanted or each.key in wanted)
-        and (query in each.key.casefold() or query in each.name.casefold())
-    ]
-    return Answer(200, _page(call, [call.shown.project(each) for each in found], 50, "project/search"))
-
-
-def _page(call: Call, values: Sequence[Any], highest: int, address: str) -> Json:
-    start, limit = call.number("startAt", 0, 1 << 31), call.number("maxResults", highest, highest)
-    shown = values[start : start + limit]
-    last = start + limit >= len(values)
-    base = f"{call.shown.base}/{address}"
-    page: Json = {
-        "self": f"{base}?startAt={start}&maxResults={limit}",
-        "startAt": start,
-        "maxResults": limit,
-        "total": len(values),
-        "isLast": last,
-        "values": shown,
-    }
-    return page if last else {**page, "nextPage": f"{base}?startAt={start + limit}&maxResults={limit}"}
-
-
-def assignable_users(call: Call) -> Answer:
-    issue = call.site.issue(call.text("issueKey") or call.text("issueId") or "")
-    if issue is None and call.site.configuration.project(call.text("project") or "") is None:
-        raise Refusal(400, "Either the 'project' or the 'issueKey' query parameter must name something that exists.")
-    return _users(call, [user for user in call.site.configuration.users.values() if user.active])
-
-
-def all_users(call: Call) -> Answer:
-    return _users(call, list(call.site.configuration.users.values()))
-
-
-def _users(call: Call, users: Sequence[User]) -> Answer:
-    wanted, account = (call.text("query") or "").casefold(), call.text("accountId")
-    found = [
-        call.shown.user(user)
-        for user in users
-        if account in (None, user.account_id)
-        and (wanted in user.name.casefold() or wanted in (user.email or "").casefold())
-    ]
-    start, limit = call.number("startAt", 0, 1 << 31), call.number("maxResults", 50, 1000)
-    return Answer(200, found[start : start + limit])
-
-
-def create_types(call: Call) -> Answer:
-    types = [{**call.shown.named("issuetype", use.type), "expand": "fields"} for use in _project(call).types.values()]
-    return Answer(200, _meta_page(call, "issueTypes", types))
-
-
-def create_fields(call: Call) -> Answer:
-    use = _project(call).types.get(call.path["issueTypeId"])
-    if use is None:
-        raise Refusal(400, "The issue type is not valid for the project.")
-    screen = {"project": True, "issuetype": True, **use.create}
-    return Answer(
-        200, _meta_page(call, "fields", [_create_field(call, use, key, need) for key, need in screen.items()])
-    )
-
-
-def _create_field(call: Call, use: TypeInProject, key: str, required: bool) -> Json:
-    meta = call.shown.field_meta(key, required, True)
-    if key == "issuetype":
-        meta["allowedValues"] = [call.shown.named("issuetype", use.type)]
-    elif key == "project":
-        meta["allowedValues"] = [call.shown.project(_project(call))]
-    return meta
-
-
-def _meta_page(call: Call, name: str, values: Sequence[Json]) -> Json:
-    start, limit = call.number("startAt", 0, 1 << 31), call.number("maxResults", 50, 200)
-    return {"startAt": start, "maxResults": limit, "total": len(values), name: values[start : start + limit]}
+_ALL = 1 << 31
 
 
 # --- issues -----------------------------------------------------------------------------------------------------------
 
 
 def create_issue(call: Call) -> Answer:
-    event = call.editing.create(_body(call))
+    event = call.editing.create(object_body(call))
     call.record([event])
     number = event["issue"]
     return Answer(201, {"id": str(number), "key": event["key"], "self": f"{call.shown.base}/issue/{number}"})
 
 
 def get_issue(call: Call) -> Answer:
-    shape = _shape(
-        call, call.words("fields") or ["*all"], call.words("expand"), call.words("properties"), "*all", 100, True
-    )
+    fields, expand, properties = (call.words(name) for name in ("fields", "expand", "properties"))
+    shape = issue_shape(call, fields or ["*all"], expand, properties)
     return Answer(200, call.shown.issue(call.issue(), shape))
 
 
 def edit_issue(call: Call) -> Answer:
     issue = call.issue()
-    call.record(call.editing.edit(issue, _body(call)))
+    call.record(call.editing.edit(issue, object_body(call)))
     return get_issue(call) if call.text("returnIssue") == "true" else Answer(204)
 
 
@@ -271,43 +61,30 @@ def edit_meta(call: Call) -> Answer:
 
 
 def bulk_fetch(call: Call) -> Answer:
-    body = _strict(
+    body = strict_body(
         call, {"issueIdsOrKeys": list, "fields": list, "properties": list, "expand": list, "fieldsByKeys": bool}
     )
     wanted = list(dict.fromkeys(map(str, body.get("issueIdsOrKeys", ()))))
     if not wanted or len(wanted) > 100:
         raise Refusal(400, "Between 1 and 100 issue ids or keys must be given.")
-    shape = _shape(
-        call,
-        body.get("fields") or ["*navigable"],
-        body.get("expand", ()),
-        body.get("properties", ()),
-        "*all",
-        100,
-        True,
-    )
+    fields, properties = body.get("fields") or ["*navigable"], body.get("properties", ())
+    shape = issue_shape(call, fields, body.get("expand", ()), properties)
     found = {reference: call.site.issue(reference) for reference in wanted}
     issues = b",".join(call.shown.issue(issue, shape) for issue in found.values() if issue)
-    errors = [{"id": reference, "errorMessage": _NO_ISSUE} for reference, issue in found.items() if issue is None]
+    errors = [{"id": reference, "errorMessage": NO_ISSUE} for reference, issue in found.items() if issue is None]
     return Answer(200, b'{"issues":[' + issues + b'],"issueErrors":' + orjson.dumps(errors) + b"}")
 
 
-def _shape(
-    call: Call,
-    fields: Sequence[str],
-    expand: Sequence[str],
-    properties: Sequence[str],
-    minus_from: str,
-    cap: int,
-    honest: bool,
+def issue_shape(
+    call: Call, fields: Sequence[str], expand: Iterable[str], properties: Sequence[str], searched: bool = False
 ) -> Shape:
-    """``minus_from`` is what a list of nothing but exclusions excludes from."""
+    """What is shown of an issue, and how much of its history: a search shows less, and excludes from less."""
     if len(properties) > 5:
         raise Refusal(400, "The maximum number of properties is 5.")
     known = call.site.configuration.fields
     asked = as_list(list(fields))
     if all(name.startswith("-") for name in asked):
-        asked = [minus_from, *asked]
+        asked = ["*navigable" if searched else "*all", *asked]
     chosen: list[str] = []
     for name in asked:
         if name == "*all":
@@ -318,22 +95,17 @@ def _shape(
             chosen = [each for each in chosen if each != name[1:]]
         else:
             chosen.append(name)
-    return Shape(tuple(dict.fromkeys(chosen)), frozenset(as_list(list(expand))), tuple(properties), cap, honest)
+    shown = frozenset(as_list(list(expand)))
+    return Shape(tuple(dict.fromkeys(chosen)), shown, tuple(properties), *_history_shown(call.options, searched))
 
 
-def _body(call: Call) -> Json:
-    if not isinstance(call.body, dict):
-        raise Refusal(400, _INVALID)
-    return call.body
-
-
-def _strict(call: Call, known: Mapping[str, type]) -> Json:
-    """A body with known keys of the right types only, without its nulls; newer resources refuse anything else."""
-    body = {key: value for key, value in _body(call).items() if value is not None}
-    for key, value in body.items():
-        if key not in known or not isinstance(value, known[key]):
-            raise Refusal(400, _INVALID)
-    return body
+def _history_shown(options: Options, searched: bool) -> tuple[int, bool]:
+    """How many histories come with an issue, and whether their ``total`` counts those that do not."""
+    cloud = options.edition == "cloud"
+    if not searched:
+        return (100 if cloud else _ALL), True
+    honest = (options.changelog_total or ("lying" if cloud else "honest")) == "honest"
+    return options.changelog_cap or (40 if cloud else _ALL), honest
 
 
 # --- properties, comments, transitions, links -------------------------------------------------------------------------
@@ -375,7 +147,8 @@ def comments(call: Call) -> Answer:
     issue = call.issue()
     newest_first = (call.text("orderBy") or "created").startswith("-")
     ordered = issue.comments[::-1] if newest_first else issue.comments
-    start, limit = call.number("startAt", 0, 1 << 31), call.number("maxResults", 100, 5000)
+    usual = call.options.comment_page or (100 if call.options.edition == "cloud" else 50)
+    start, limit = call.number("startAt", 0, _ALL), call.number("maxResults", usual, 5000)
     return Answer(200, call.shown.comment_page(issue, ordered, start, limit))
 
 
@@ -387,9 +160,29 @@ def comment(call: Call) -> Answer:
     return Answer(200, call.shown.comment(issue, found))
 
 
+def comment_property(call: Call) -> Answer:
+    """The only property that a comment keeps: whether it is internal, as long as it is."""
+    name, number = call.path["propertyKey"], call.path["commentId"]
+    found = call.site.comment(number)
+    if found is None:
+        raise Refusal(404, f"Can not find a comment for the id: {number}.")
+    if name != "sd.public.comment" or not found[1].get("internal"):
+        raise Refusal(404, f"The property with key '{name}' does not exist.")
+    return Answer(200, {"key": name, "value": {"internal": True}})
+
+
+def listed_comments(call: Call) -> Answer:
+    """Comments by id, whatever issue they belong to; unknown ones are left out."""
+    wanted = strict_body(call, {"ids": list}).get("ids", [])
+    if not 1 <= len(wanted) <= 1000:
+        raise Refusal(400, INVALID)
+    found = list(filter(None, map(call.site.comment, dict.fromkeys(map(str, wanted)))))
+    return Answer(200, page_bean(call, found, 1000, "comment/list", lambda each: call.shown.comment(*each)))
+
+
 def add_comment(call: Call) -> Answer:
     issue = call.issue()
-    event = call.editing.comment(issue, _body(call))
+    event = call.editing.comment(issue, object_body(call))
     call.record([event])
     return Answer(201, call.shown.comment(issue, event["comment"]))
 
@@ -403,12 +196,12 @@ def transitions(call: Call) -> Answer:
 
 
 def do_transition(call: Call) -> Answer:
-    call.record(call.editing.transition(call.issue(), _body(call)))
+    call.record(call.editing.transition(call.issue(), object_body(call)))
     return Answer(204)
 
 
 def link_issues(call: Call) -> Answer:
-    call.record(call.editing.link(_body(call)))
+    call.record(call.editing.link(object_body(call)))
     return Answer(201)
 
 
@@ -425,7 +218,7 @@ def remote_links(call: Call) -> Answer:
 
 def put_remote_link(call: Call) -> Answer:
     """Create, or replace the one with the same global id: what is left out of the request is then gone."""
-    issue, body = call.issue(), _body(call)
+    issue, body = call.issue(), object_body(call)
     target = body.get("object")
     if not isinstance(target, dict) or not target.get("url") or not target.get("title"):
         raise Refusal(400, errors={"object": "The 'url' and the 'title' of the object are required."})
@@ -448,30 +241,39 @@ def put_remote_link(call: Call) -> Answer:
 
 def changelog(call: Call) -> Answer:
     issue = call.issue()
-    histories = [call.shown.history(each) for each in issue.histories]
-    return Answer(200, _page(call, histories, 100, f"issue/{issue.id}/changelog"))
+    return Answer(200, page_bean(call, issue.histories, 100, f"issue/{issue.id}/changelog", call.shown.history))
+
+
+def listed_changelog(call: Call) -> Answer:
+    issue = call.issue()
+    wanted = {str(each) for each in strict_body(call, {"changelogIds": list}).get("changelogIds", [])}
+    found = [call.shown.history(each) for each in issue.histories if each["id"] in wanted]
+    return Answer(200, {"startAt": 0, "maxResults": len(found), "total": len(found), "histories": found})
 
 
 def bulk_changelog(call: Call) -> Answer:
     """Histories of many issues, oldest first over all of them; an issue may continue on the next page."""
-    body = _strict(call, {"issueIdsOrKeys": list, "fieldIds": list, "maxResults": int, "nextPageToken": str})
+    body = strict_body(call, {"issueIdsOrKeys": list, "fieldIds": list, "maxResults": int, "nextPageToken": str})
     wanted, fields = body.get("issueIdsOrKeys", []), set(body.get("fieldIds", ()))
     size = body.get("maxResults", 1000)
     if not 1 <= len(wanted) <= 1000 or len(fields) > 10 or not 1 <= size <= 10_000:
-        raise Refusal(400, _INVALID)
+        raise Refusal(400, INVALID)
     token = body.get("nextPageToken", "0")
     if not token.isdecimal():
-        raise Refusal(400, _INVALID)
+        raise Refusal(400, INVALID)
     start = int(token)
     found = {issue.id: issue for reference in wanted if (issue := call.site.issue(str(reference)))}
     entries = sorted(
-        (history["created"], issue.id, number, {**history, "items": items})
+        (history["created"], issue.id, number)
         for issue in found.values()
         for number, history in enumerate(issue.histories)
-        if (items := [item for item in history["items"] if not fields or item.get("fieldId") in fields])
+        if not fields or any(item.get("fieldId") in fields for item in history["items"])
     )
     grouped: dict[int, list[Json]] = {}
-    for created, number, _, history in entries[start : start + size]:
+    for created, number, place in entries[start : start + size]:
+        history = found[number].histories[place]
+        if fields:
+            history = {**history, "items": [item for item in history["items"] if item.get("fieldId") in fields]}
         grouped.setdefault(number, []).append(call.shown.history(history, _bulk_stamp(call, created)))
     shown = [{"issueId": str(number), "changeHistories": histories} for number, histories in grouped.items()]
     more = {"nextPageToken": str(start + size)} if start + size < len(entries) else {}
@@ -483,99 +285,7 @@ def _bulk_stamp(call: Call, millis: int) -> str | int:
     return forms.get(call.options.bulkfetch_created) or call.shown.stamp(millis)
 
 
-# --- search -----------------------------------------------------------------------------------------------------------
-
-_SEARCH_BODY: Mapping[str, type] = {
-    "jql": str,
-    "nextPageToken": str,
-    "maxResults": int,
-    "fields": list,
-    "expand": str,
-    "properties": list,
-    "fieldsByKeys": bool,
-    "reconcileIssues": list,
-}
-
-
-def search_post(call: Call) -> Answer:
-    return _search(call, _strict(call, _SEARCH_BODY))
-
-
-def search_get(call: Call) -> Answer:
-    asked: Json = {name: list(call.words(name)) for name in ("fields", "properties") if call.words(name)}
-    for name in ("jql", "nextPageToken", "expand"):
-        if (text := call.text(name)) is not None:
-            asked[name] = text
-    asked["maxResults"] = call.number("maxResults", 50, 5000)
-    asked["reconcileIssues"] = [int(each) for each in call.words("reconcileIssues") if each.isdecimal()]
-    return _search(call, asked)
-
-
-def _search(call: Call, asked: Json) -> Answer:
-    reconcile = asked.get("reconcileIssues", [])
-    size = asked.get("maxResults", 50)
-    if len(reconcile) > 50 or not all(isinstance(each, int) for each in reconcile) or size < 1:
-        raise Refusal(400, _INVALID)
-    parse_or_refuse(asked.get("jql", ""))
-    if call.caller is None:
-        return Answer(200, {"issues": [], "isLast": True})
-    fields = asked.get("fields") or ["id"]
-    shape = _shape(call, fields, [asked.get("expand", "")], asked.get("properties", ()), "*navigable", 40, False)
-    size = min(size, 5000 if _ONLY_IDS.issuperset(shape.fields) and not shape.expand else 100)
-    per_issue = replace(shape, expand=shape.expand - {"names", "schema"})
-    found = call.search.page(asked.get("jql", ""), call.asker, size, asked.get("nextPageToken"), reconcile)
-    tail: Json = {"isLast": found.token is None}
-    if found.token is not None:
-        tail["nextPageToken"] = found.token
-    if "names" in shape.expand:
-        tail["names"] = call.shown.names(shape.fields)
-    if "schema" in shape.expand:
-        tail["schema"] = call.shown.schemas(shape.fields)
-    issues = b",".join([call.shown.issue(issue, per_issue) for issue in found.issues])
-    return Answer(200, b"".join((b'{"issues":[', issues, b"],", orjson.dumps(tail)[1:])))
-
-
-def removed_search(call: Call) -> Answer:
-    raise Refusal(410, _REMOVED)
-
-
-def approximate_count(call: Call) -> Answer:
-    jql = _strict(call, {"jql": str}).get("jql", "")
-    return Answer(200, {"count": call.search.count(jql, call.asker)})
-
-
-def jql_match(call: Call) -> Answer:
-    body = _strict(call, {"issueIds": list, "jqls": list})
-    matches: list[Json] = []
-    for jql in body.get("jqls", []):
-        try:
-            matched = call.search.matches(jql, call.asker, body.get("issueIds", []))
-            matches.append({"matchedIssues": matched, "errors": []})
-        except Refusal as refusal:
-            matches.append({"matchedIssues": [], "errors": refusal.body["errorMessages"]})
-    return Answer(200, {"matches": matches})
-
-
-Handler = Callable[[Call], Answer]
-
-#: What an anonymous caller, or one whose password is wrong, gets: ``refused`` (401), or the handler's own answer, which
-#: shows nothing. The latter is how a dead token looks like an empty site.
-ROUTES: Sequence[tuple[str, str, Handler, str]] = (
-    ("GET", "serverInfo", server_info, "served"),
-    ("GET", "myself", myself, "refused"),
-    ("GET", "field", fields, "refused"),
-    ("GET", "issuetype", choices("issuetype"), "refused"),
-    ("GET", "priority", choices("priority"), "refused"),
-    ("GET", "resolution", choices("resolution"), "refused"),
-    ("GET", "status", choices("status"), "refused"),
-    ("GET", "issueLinkType", link_types, "refused"),
-    ("GET", "project/search", project_search, "served"),
-    ("GET", "project/{projectIdOrKey}", project, "refused"),
-    ("GET", "project/{projectIdOrKey}/statuses", project_statuses, "refused"),
-    ("GET", "user/assignable/search", assignable_users, "refused"),
-    ("GET", "users/search", all_users, "refused"),
-    ("GET", "issue/createmeta/{projectIdOrKey}/issuetypes", create_types, "refused"),
-    ("GET", "issue/createmeta/{projectIdOrKey}/issuetypes/{issueTypeId}", create_fields, "refused"),
+ROUTES: Table = (
     ("POST", "issue", create_issue, "refused"),
     ("POST", "issue/bulkfetch", bulk_fetch, "refused"),
     ("GET", "issue/{issueIdOrKey}", get_issue, "served"),
@@ -594,12 +304,9 @@ ROUTES: Sequence[tuple[str, str, Handler, str]] = (
     ("GET", "issue/{issueIdOrKey}/remotelink", remote_links, "refused"),
     ("POST", "issue/{issueIdOrKey}/remotelink", put_remote_link, "refused"),
     ("GET", "issue/{issueIdOrKey}/changelog", changelog, "refused"),
+    ("POST", "issue/{issueIdOrKey}/changelog/list", listed_changelog, "refused"),
+    ("POST", "comment/list", listed_comments, "refused"),
+    ("GET", "comment/{commentId}/properties/{propertyKey}", comment_property, "refused"),
     ("POST", "issueLink", link_issues, "refused"),
     ("POST", "changelog/bulkfetch", bulk_changelog, "refused"),
-    ("GET", "search/jql", search_get, "served"),
-    ("POST", "search/jql", search_post, "served"),
-    ("GET", "search", removed_search, "served"),
-    ("POST", "search", removed_search, "served"),
-    ("POST", "search/approximate-count", approximate_count, "refused"),
-    ("POST", "jql/match", jql_match, "refused"),
 )

@@ -7,12 +7,14 @@ import asyncio
 import socket
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from email.utils import formatdate
 from http import HTTPStatus
 from pathlib import Path
 
-from connectors.jira.simulator.application import Application, Request, Response
-from connectors.jira.simulator.faults import Fault
+from connectors.jira.simulator.application import Application
+from connectors.jira.simulator.faults import REWRITES, Fault, rewritten
+from connectors.jira.simulator.messages import HTML, Request, Response
 from connectors.jira.simulator.options import read_options
 
 _HEAD_LIMIT = 64 * 1024
@@ -22,10 +24,10 @@ _LOGIN_PAGE = b"<!DOCTYPE html><html><head><title>Log in</title></head><body><h1
 
 
 class Simulator:
-    """A running site. ``url`` is where it listens; ``stop`` may be called twice."""
+    """A running site. ``url`` is where it is found, with its context path; ``stop`` may be called twice."""
 
-    def __init__(self, application: Application, listener: socket.socket) -> None:
-        self.url = _url(listener)
+    def __init__(self, application: Application, listener: socket.socket, context: str) -> None:
+        self.url = _url(listener) + context
         self._application = application
         self._loop = asyncio.new_event_loop()
         self._stopping = asyncio.Event()
@@ -81,7 +83,7 @@ def serve(
     except BaseException:
         listener.close()
         raise
-    return Simulator(application, listener)
+    return Simulator(application, listener, chosen.context)
 
 
 def _url(listener: socket.socket) -> str:
@@ -163,13 +165,21 @@ class _Connection(asyncio.Protocol):
             body = b'{"errorMessages":["Simulated fault."],"errors":{}}'
             self._send(Response(fault.status, body, headers=fault.headers), request)
         elif fault.do == "html_200":
-            self._send(Response(200, _LOGIN_PAGE, "text/html;charset=UTF-8", fault.headers), request)
+            self._send(Response(200, _LOGIN_PAGE, HTML, fault.headers), request)
         elif fault.do == "drop_before":
             self.drop()
         elif fault.do == "delay_before":
             self._later(fault.seconds, request, None)
+        elif fault.do in REWRITES:
+            self._send(self._falsified(fault, request), request)
         else:
             self._spoil(fault, request, self._application.answer(request))
+
+    def _falsified(self, fault: Fault, request: Request) -> Response:
+        response = self._application.answer(request)
+        if response.status != 200:
+            return response
+        return replace(response, body=rewritten(fault, request.target, request.body, response.body))
 
     def _spoil(self, fault: Fault, request: Request, response: Response) -> None:
         """The site has acted; its answer comes late, cut or not at all."""

@@ -18,6 +18,23 @@ from connectors.jira.simulator.configuration import Configuration
 Event = Mapping[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Cycle:
+    """One run of a service level's clock. Instants and durations in milliseconds."""
+
+    start: int
+    goal: int
+    stop: int | None = None
+    """``None`` while it runs."""
+    elapsed: int | None = None
+    """``None``: all the time since it started."""
+    breached: bool | None = None
+    """``None``: when more than the goal has elapsed."""
+    breach_at: int | None = None
+    """When the goal is or was used up; unknown while the clock stands still."""
+    paused: bool = False
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Issue:
     """One version of an issue.
@@ -36,6 +53,11 @@ class Issue:
     properties: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     remote_links: tuple[Mapping[str, Any], ...] = ()
     former_keys: tuple[str, ...] = ()
+    approvals: tuple[Mapping[str, Any], ...] = ()
+    """Oldest first: id, name, status (id), created and completed in milliseconds, decision, needed (``None`` for all)
+    and approvers, each with account id (``by``) and decision. A decision is pending, approved or declined."""
+    cycles: Mapping[str, tuple[Cycle, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    """Id of a service level -> cycles that a data file gave instead of those that the history makes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,42 +70,54 @@ class Link:
 
 
 class SearchIndex:
-    """What search sees: each issue as it was ``lag`` milliseconds ago."""
+    """What search sees on one node: each issue as it was ``lag`` milliseconds ago.
 
-    def __init__(self, lag: int) -> None:
+    ``behind`` is the index of a second node, which lags more; what is put here is put there too.
+    """
+
+    def __init__(self, lag: int, behind: "SearchIndex | None" = None) -> None:
         self._lag = lag
-        self._visible: dict[int, Issue] = {}
+        self.behind = behind
+        self.visible: dict[int, Issue] = {}
+        """As of the last ``at``."""
         self._pending: deque[tuple[int, int, Issue | None]] = deque()
         self.generation = 0
         """Changes whenever an answer to a search might."""
 
     def put(self, number: int, issue: Issue | None, written_at: int) -> None:
         self._pending.append((written_at + self._lag, number, issue))
+        if self.behind:
+            self.behind.put(number, issue, written_at)
 
     def at(self, now: int) -> Mapping[int, Issue]:
         while self._pending and self._pending[0][0] <= now:
             _, number, issue = self._pending.popleft()
             self.generation += 1
             if issue is None:
-                self._visible.pop(number, None)
+                self.visible.pop(number, None)
             else:
-                self._visible[number] = issue
-        return self._visible
+                self.visible[number] = issue
+        return self.visible
 
 
 class Site:
     """The state and the only way to change it."""
 
-    def __init__(self, configuration: Configuration, search_lag: float) -> None:
+    def __init__(self, configuration: Configuration, search_lag: float, node_lag: float = 0) -> None:
         self.configuration = configuration
-        self.index = SearchIndex(round(search_lag * 1000))
+        second = SearchIndex(round((search_lag + node_lag) * 1000)) if node_lag else None
+        self.index = SearchIndex(round(search_lag * 1000), second)
         self.tally: Counter[str] = Counter()
         """Accepted writes by kind."""
         self._issues: dict[int, Issue] = {}
         self._numbers: dict[str, int] = {}
         self._links: dict[int, Link] = {}
         self._linked: dict[int, list[int]] = {}
-        self._last_id: Counter[str] = Counter({"issue": 10000, "history": 10000, "comment": 10000, "link": 10000})
+        self._children: dict[int, list[int]] = {}
+        self._commented: dict[str, int] = {}
+        self._last_id: Counter[str] = Counter(
+            {"issue": 10000, "history": 10000, "comment": 10000, "link": 10000, "approval": 0}
+        )
         self._journal: IO[bytes] | None = None
 
     def keep_journal(self, path: Path) -> None:
@@ -120,6 +154,8 @@ class Site:
             "property": self._property,
             "remote_link": self._remote_link,
             "link": self._link,
+            "approval": self._approval,
+            "move": self._move,
             "delete": self._delete,
         }[kind](event)
 
@@ -131,15 +167,27 @@ class Site:
             project, _, number = key.rpartition("-")
             self._use("key " + project, int(number))
         self._use("issue", issue.id)
-        for history in issue.histories[-1:]:
-            self._use("history", int(history["id"]))
-        for comment in issue.comments[-1:]:
-            self._use("comment", int(comment["id"]))
+        for kind, numbered in (
+            ("history", issue.histories),
+            ("comment", issue.comments),
+            ("approval", issue.approvals),
+        ):
+            if numbered:
+                self._use(kind, max(int(each["id"]) for each in numbered))
+        self._commented |= {comment["id"]: issue.id for comment in issue.comments}
+        if parent := issue.values.get("parent"):
+            self._children.setdefault(parent, []).append(issue.id)
         self.index.put(issue.id, issue, written_at)
 
     def next_id(self, kind: str) -> int:
-        """An unused id of ``issue``, ``history``, ``comment``, ``link``, ``remote`` or ``key PROJECT``."""
+        """An unused id of an issue, history, comment, link, approval, remote (link) or ``key PROJECT``."""
         return self._last_id[kind] + 1
+
+    def reserve(self, kind: str, number: int | None = None) -> int:
+        """``number``, or an unused id, of which ``next_id`` knows from now on."""
+        chosen = self.next_id(kind) if number is None else number
+        self._use(kind, chosen)
+        return chosen
 
     def issue(self, reference: str) -> Issue | None:
         """The issue with this id, key or former key."""
@@ -152,8 +200,21 @@ class Site:
     def links(self, issue: Issue) -> list[Link]:
         return [self._links[number] for number in self._linked.get(issue.id, ())]
 
-    def link(self, number: int) -> Link | None:
-        return self._links.get(number)
+    def comment(self, number: str) -> tuple[Issue, Mapping[str, Any]] | None:
+        """The comment with this id, and the issue it belongs to."""
+        issue = self._issues.get(self._commented.get(number, -1))
+        return next(((issue, each) for each in issue.comments if each["id"] == number), None) if issue else None
+
+    def children(self, issue: Issue) -> list[Issue]:
+        """Its sub-tasks."""
+        return [self._issues[number] for number in self._children.get(issue.id, ()) if number in self._issues]
+
+    def add_link(self, link: Link) -> None:
+        """Put a link there that leaves no trace in the histories."""
+        self._use("link", link.id)
+        self._links[link.id] = link
+        for number in (link.inward, link.outward):
+            self._linked.setdefault(number, []).append(link.id)
 
     def _use(self, kind: str, number: int) -> None:
         self._last_id[kind] = max(self._last_id[kind], number)
@@ -164,7 +225,10 @@ class Site:
 
     def _create(self, event: Event) -> None:
         project = event["key"].rpartition("-")[0]
-        issue = Issue(event["issue"], event["key"], project, event["values"], properties=event["properties"])
+        approvals = tuple(event.get("approvals", ()))
+        issue = Issue(
+            event["issue"], event["key"], project, event["values"], properties=event["properties"], approvals=approvals
+        )
         self.add(issue, event["at"])
 
     def _change(self, event: Event) -> None:
@@ -185,6 +249,7 @@ class Site:
     def _comment(self, event: Event) -> None:
         issue = self._issues[event["issue"]]
         self._use("comment", int(event["comment"]["id"]))
+        self._commented[event["comment"]["id"]] = issue.id
         values = {**issue.values, "updated": event["at"]}
         self._put(replace(issue, values=values, comments=(*issue.comments, event["comment"])), event["at"])
 
@@ -203,13 +268,26 @@ class Site:
         self._put(replace(issue, remote_links=(*others, *added)), event["at"])
 
     def _link(self, event: Event) -> None:
-        self._use("link", event["id"])
         link = Link(event["id"], event["type"], event["inward"], event["outward"])
-        self._links[link.id] = link
+        self.add_link(link)
         for history, (number, items) in enumerate(zip((link.inward, link.outward), event["items"], strict=True)):
-            self._linked.setdefault(number, []).append(link.id)
-            change = {**event, "issue": number, "values": {}, "items": items, "history": event["history"] + history}
-            self._change(change)
+            self._change({**event, "issue": number, "items": items, "history": event["history"] + history})
+
+    def _approval(self, event: Event) -> None:
+        """A new approval, or what a decision has made of one; does not touch ``updated``, as the vendor's does not."""
+        issue, approval = self._issues[event["issue"]], event["approval"]
+        self._use("approval", int(approval["id"]))
+        others = [each for each in issue.approvals if each["id"] != approval["id"]]
+        self._put(replace(issue, approvals=tuple(sorted((*others, approval), key=_number))), event["at"])
+
+    def _move(self, event: Event) -> None:
+        """Into another project: a new key, the old one still leads there, the id stays."""
+        issue, project = self._issues[event["issue"]], event["key"].rpartition("-")[0]
+        former = (*issue.former_keys, issue.key)
+        self._issues[issue.id] = replace(issue, key=event["key"], project=project, former_keys=former)
+        self._numbers[event["key"]] = issue.id
+        self._use("key " + project, int(event["key"].rpartition("-")[2]))
+        self._change(event)
 
     def _delete(self, event: Event) -> None:
         issue = self._issues.pop(event["issue"])
@@ -221,3 +299,7 @@ class Site:
             if other in self._linked:
                 self._linked[other].remove(number)
         self.index.put(issue.id, None, event["at"])
+
+
+def _number(approval: Mapping[str, Any]) -> int:
+    return int(approval["id"])
