@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from benchmarks import jira_log
 from benchmarks.measurement import (
     ROOT,
     Facts,
@@ -28,50 +29,74 @@ from benchmarks.measurement import (
 )
 
 _BARE, _POLL, _CYCLE = "bare client", "product", "product, judging"
-_UNPARSED = "client, no parsing"
+_UNPARSED, _LIBRARY = "client, no parsing", "jira library"
 _PAGE_DELAY_S = 0.1
+_CALLS = {_UNPARSED: "unparsed", _LIBRARY: "library", _BARE: "bare", _POLL: "poll", _CYCLE: "cycle"}
+_SERVED = {
+    "ServiceNow": ("servicenow", ("--option", "plugins=cim,major")),
+    "Jira Cloud": ("jira", ()),
+    "Jira Data Center": ("jira", ("--option", "edition=datacenter", "--option", "context=/jira")),
+}
+"""Source -> plug-in, and options of its simulator."""
 
 
 def run(log: Path, rounds: int, tell: Tell) -> Facts:
-    """``{latency: runs}``, told as tables in ``report``. Where waiting prevails, half the rounds show it."""
-    with TemporaryDirectory(prefix="itsms-bench-") as folder, _simulator(log, tell) as url:
-        given: Facts = {"url": url, "documents": str(ROOT / "mappings"), "requests": str(Path(folder, "requests.txt"))}
-        recorded = Side("recording", "benchmarks.ingest_sides", "record", given).run()
-        given["served"] = {name: recorded[name] for name in ("rows", "events")}
-        tell(f"ingest: warmed the simulator and noted what the product asks: {recorded['requests']} requests")
-        near = race("ingest", _sides(given, (_UNPARSED, _BARE, _POLL, _CYCLE)), rounds, tell)
-        _delay(url, _PAGE_DELAY_S)
-        far = race("ingest, 100 ms a page", _sides(given, (_BARE, _POLL, _CYCLE)), max(1, rounds // 2), tell)
-    return {"no latency": near, "100 ms a page": far}
+    """``{source and latency: runs}``, told as tables in ``report``. Where waiting prevails, half the rounds show it."""
+    found: Facts = {}
+    with TemporaryDirectory(prefix="itsms-bench-") as folder:
+        issues = Path(folder, "issues.json")
+        tell(f"ingest: {jira_log.write(log, issues)} issues made of {log.name}")
+        for source, (system, options) in _SERVED.items():
+            data = [str(log)] if system == "servicenow" else ["itsm", str(issues)]
+            with _simulator(source, system, data, options, tell) as url:
+                found |= _raced(source, system, url, Path(folder, "requests.json"), rounds, tell)
+    return found
+
+
+def _raced(source: str, system: str, url: str, requests: Path, rounds: int, tell: Tell) -> Facts:
+    given: Facts = {"system": system, "url": url, "documents": str(ROOT / "mappings"), "requests": str(requests)}
+    recorded = Side("recording", "benchmarks.ingest_sides", "record", given).run()
+    given["served"] = {name: recorded[name] for name in ("rows", "events")}
+    tell(f"{source}: warmed the simulator and noted what the product asks: {recorded['requests']} requests")
+    names = [_UNPARSED, _BARE, *([_LIBRARY] if system == "jira" else []), _POLL, _CYCLE]
+    near = race(source, _sides(given, names), rounds, tell)
+    _delay(system, url, _PAGE_DELAY_S)
+    far = race(f"{source}, 100 ms a page", _sides(given, (_BARE, _POLL, _CYCLE)), max(1, rounds // 2), tell)
+    return {f"{source}, no latency": near, f"{source}, 100 ms a page": far}
 
 
 def _sides(given: Facts, names: Sequence[str]) -> list[Side]:
-    calls = {_UNPARSED: "unparsed", _BARE: "bare", _POLL: "poll", _CYCLE: "cycle"}
-    return [Side(name, "benchmarks.ingest_sides", calls[name], given) for name in names]
+    return [Side(name, "benchmarks.ingest_sides", _CALLS[name], given) for name in names]
 
 
 @contextmanager
-def _simulator(log: Path, tell: Tell) -> Iterator[str]:
-    command = [sys.executable, "-m", "connectors.servicenow.simulator", "--data", str(log)]
+def _simulator(source: str, system: str, data: Sequence[str], options: Sequence[str], tell: Tell) -> Iterator[str]:
+    files = [argument for name in data for argument in ("--data", name)]
+    command = [sys.executable, "-m", f"connectors.{system}.simulator", *files, *options]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
             url = json.loads(process.stdout.readline())["url"]
-            tell(f"ingest: the simulator serves {log.name}")
+            tell(f"{source}: the simulator serves")
             yield url
         finally:
             process.send_signal(signal.SIGTERM)
 
 
-def _delay(url: str, seconds: float) -> None:
-    rule = json.dumps({"do": "delay", "seconds": seconds, "path": "^/api/"}).encode()
-    with urllib.request.urlopen(urllib.request.Request(f"{url}/_sim/faults", rule, method="POST")):
+def _delay(system: str, url: str, seconds: float) -> None:
+    """At the host, whatever the context path."""
+    rules = {
+        "servicenow": {"do": "delay", "seconds": seconds, "path": "^/api/"},
+        "jira": [{"do": "delay_before", "seconds": seconds, "path": "/rest/", "times": None}],
+    }
+    place = "/".join(url.split("/")[:3]) + "/_sim/faults"
+    with urllib.request.urlopen(urllib.request.Request(place, json.dumps(rules[system]).encode(), method="POST")):
         pass
 
 
 def report(found: Facts) -> str:
     """The tables."""
-    return "\n\n".join(f"Ingest, {latency}:\n\n{_table(runs)}" for latency, runs in found.items())
+    return "\n\n".join(f"Ingest, {where}:\n\n{_table(runs)}" for where, runs in found.items())
 
 
 def _table(runs: Runs) -> str:

@@ -1,9 +1,10 @@
 """The sides of the ingest benchmark, each run in a process of its own against a simulator that runs already.
 
-``given``: ``url`` of the simulator, ``documents`` (folder of mappings), ``requests`` (file: one request target a line),
-``served`` (rows and events that these bring, for who does not look).
+``given``: ``system`` and ``url`` of the simulator, ``documents`` (folder of mappings), ``requests`` (file: JSON, a list
+of method, target and body), ``served`` (rows and events that these bring, for who does not look).
 """
 
+import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,20 +19,26 @@ from benchmarks.measurement import Facts, main, measured
 if TYPE_CHECKING:
     from itsms_sync.wiring import Wired
 
-_ACCOUNT = ("itsms", "secret")
+_ACCOUNTS = {"servicenow": ("itsms", "secret"), "jira": ("bot@example.com", "token")}
 _CONFIGURATION = """\
 database: sqlite:///bench.db
 documents: {documents}
 sources:
-  servicenow:
-    system: servicenow
+  bench:
+    system: {system}
     url: {url}
     credential:
       username: {user}
       password: {{file: password.txt}}
     go_live: 2016-02-29
+    options: {options}
     system_accounts: ["Updated by 908"]
 """
+_JIRA = {
+    "projects": ["ITSM"],
+    "approvals_field": "customfield_10213",
+    "sla_fields": ["customfield_10214", "customfield_10215"],
+}
 
 
 def poll(given: Facts) -> Facts:
@@ -48,42 +55,79 @@ def cycle(given: Facts) -> Facts:
 
 def record(given: Facts) -> Facts:
     """One poll that writes down what was asked over the wire, for the client that asks the same."""
-    asked: list[str] = []
+    asked: list[list[str]] = []
 
     def note(event: str, arguments: tuple[Any, ...]) -> None:
-        if event == "http.client.send" and arguments[1].startswith(b"GET "):
-            asked.append(arguments[1].split(b" ", 2)[1].decode())
+        if event != "http.client.send":
+            return
+        head, _, body = bytes(arguments[1]).partition(b"\r\n\r\n")
+        if head.startswith((b"GET ", b"POST ")):
+            method, target = head.split(b" ", 2)[:2]
+            asked.append([method.decode(), target.decode(), body.decode()])
+        else:
+            asked[-1][2] += bytes(arguments[1]).decode()
 
     sys.addaudithook(note)
     found = poll(given)
-    Path(given["requests"]).write_text("\n".join(asked))
+    Path(given["requests"]).write_text(json.dumps(asked))
     return found
 
 
 def bare(given: Facts) -> Facts:
     """Somebody's script: the same questions on one connection, JSON parsed, nothing checked, nothing stored."""
-    return measured(lambda: _asked(given, lambda body: len(orjson.loads(body)["result"])))
+    return measured(lambda: _asked(given, lambda body: _count(orjson.loads(body))))
 
 
 def unparsed(given: Facts) -> Facts:
     """The same without even parsing: what the simulator can serve."""
-    return measured(lambda: {**_asked(given, lambda body: 0), **given["served"]})
+    return measured(lambda: {**_asked(given, lambda body: (0, 0)), **given["served"]})
 
 
-def _asked(given: Facts, count: Callable[[bytes], int]) -> Facts:
+def library(given: Facts) -> Facts:
+    """The library that most scripts for Jira use: every issue with its changelog, as objects."""
+    return measured(lambda: _listed(given))
+
+
+def _listed(given: Facts) -> Facts:
+    from jira import JIRA
+
+    fields = ["status", "priority", "assignee", "updated", "created"]
+    site = JIRA(given["url"], basic_auth=_ACCOUNTS["jira"], options={"rest_api_version": "2"}, max_retries=0)
+    search = site.enhanced_search_issues if site._is_cloud else site.search_issues
+    issues = search("project = ITSM ORDER BY updated", maxResults=0, fields=fields, expand="changelog")
+    events = sum(len(history.items) for issue in issues for history in issue.changelog.histories)
+    return {"requests": 0, "rows": len(issues), "events": events}
+
+
+def _asked(given: Facts, count: Callable[[bytes], tuple[int, int]]) -> Facts:
     import requests
 
     session = requests.Session()
     session.trust_env = False
-    session.auth = _ACCOUNT
-    rows = {"incident": 0, "sys_audit": 0}
-    targets = Path(given["requests"]).read_text().splitlines()
-    for target in targets:
-        answer = session.get(given["url"] + target, headers={"Accept": "application/json"})
+    session.auth = _ACCOUNTS[given["system"]]
+    asked = json.loads(Path(given["requests"]).read_text())
+    host = "/".join(given["url"].split("/")[:3])
+    headers = {"Accept": "application/json", "Content-Type": "application/json"}
+    rows = events = 0
+    for method, target, body in asked:
+        answer = session.request(method, host + target, data=body.encode() or None, headers=headers)
         answer.raise_for_status()
-        table = target.partition("?")[0].rpartition("/")[2]
-        rows[table] = rows.get(table, 0) + count(answer.content)
-    return {"requests": len(targets), "rows": rows["incident"] + rows["sys_audit"], "events": rows["sys_audit"]}
+        counted = count(answer.content)
+        rows, events = rows + counted[0], events + counted[1]
+    return {"requests": len(asked), "rows": rows, "events": events}
+
+
+def _count(body: Any) -> tuple[int, int]:
+    """Rows and changes of fields in an answer of any of the resources that are asked."""
+    if isinstance(body, list):
+        return len(body), 0
+    if "result" in body:
+        return len(body["result"]), sum("fieldname" in row for row in body["result"])
+    histories = [
+        *(history for issue in body.get("issueChangeLogs", ()) for history in issue["changeHistories"]),
+        *(history for issue in body.get("issues", ()) for history in issue.get("changelog", {}).get("histories", ())),
+    ]
+    return len(body.get("issues", ())) + len(histories), sum(len(history["items"]) for history in histories)
 
 
 @contextmanager
@@ -93,29 +137,28 @@ def _wired(given: Facts) -> Iterator["Wired"]:
     from itsms_sync.wiring import make_stop, wired
 
     with TemporaryDirectory(prefix="itsms-bench-") as folder:
-        Path(folder, "password.txt").write_text(_ACCOUNT[1])
+        user, password = _ACCOUNTS[given["system"]]
+        Path(folder, "password.txt").write_text(password)
         path = Path(folder, "bench.yaml")
-        path.write_text(_CONFIGURATION.format(user=_ACCOUNT[0], url=given["url"], documents=given["documents"]))
+        options = json.dumps(_JIRA if given["system"] == "jira" else {})
+        named = {name: given[name] for name in ("url", "documents", "system")}
+        path.write_text(_CONFIGURATION.format(user=user, options=options, **named))
         with wired(read_configuration(path), stop=make_stop(), progress=lambda *_: None) as parts:
             yield parts
 
 
 def _polled(parts: "Wired") -> Facts:
-    from itsms_sync.ingest import Fields, Ingest, ReadSource
+    from itsms_sync.ingest import Ingest, ReadSource
     from itsms_sync.wiring import wall_clock
 
-    incident = parts.configuration.library.mappings["servicenow"].processes["incident"]
-    asked = Fields(
-        tuple(incident.source_fields()), incident.fields_of_type("person"), incident.fields_of_type("free_text")
-    )
-    settings = parts.configuration.settings.sources["servicenow"]
-    ingested, plugin = parts.sources["servicenow"]
+    settings = parts.configuration.settings.sources["bench"]
+    ingested, plugin = parts.sources["bench"]
     source = ReadSource(
-        "servicenow",
-        parts.connectors["servicenow"],
+        "bench",
+        parts.connectors["bench"],
         plugin,
         ingested,
-        {incident.kind: asked},
+        parts.kinds("bench"),
         int(settings.overlap.total_seconds() * 1000),
         settings.page_size,
     )
@@ -151,4 +194,4 @@ def _with_events(facts: Facts, parts: "Wired") -> Facts:
 
 
 if __name__ == "__main__":
-    main({"record": record, "bare": bare, "unparsed": unparsed, "poll": poll, "cycle": cycle})
+    main({"record": record, "library": library, "bare": bare, "unparsed": unparsed, "poll": poll, "cycle": cycle})
