@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from itsms_sync.configuration import Configuration
     from itsms_sync.procedures.model import Demand, Procedure
 
-SIGNS = {"conforming": "✓", "deviating": "✗", "unknown": "?", "not_applicable": "·"}
+SIGNS = {"deviating": "✗", "unknown": "?", "conforming": "✓", "not_applicable": "·", "not_judged": "–"}
+"""Verdicts in the order in which they are shown."""
 
 
 def explanations(connection: "Connection", config: "Configuration", wanted: str) -> list[dict[str, Any]]:
@@ -141,15 +142,14 @@ def _unjudged(config: "Configuration", verdicts: list[dict[str, Any]]) -> list[d
         for demand in procedure.requirements:
             if demand.id in said:
                 continue
-            reason = (
-                f"not judged: needs {demand.needs}" if demand.check == "none" else "does not apply to this case (yet)"
-            )
+            judged = demand.check != "none"
+            reason = "does not apply to this case (yet)" if judged else f"no check yet: needs {demand.needs}"
             result.append(
                 {
                     "process": process,
                     "requirement": demand.id,
                     "check": demand.check,
-                    "status": "not_applicable",
+                    "status": "not_applicable" if judged else "not_judged",
                     "reason": reason,
                     "required": demand.title,
                     "where": f"{procedure.document} version {procedure.version}, {demand.where}",
@@ -236,7 +236,7 @@ def _short(value: Any) -> Any:
 
 
 def _show_verdicts(verdicts: list[dict[str, Any]]) -> None:
-    order = {"deviating": 0, "unknown": 1, "conforming": 2, "not_applicable": 3}
+    order = list(SIGNS)
     rows = [
         (
             SIGNS[v["status"]],
@@ -246,7 +246,7 @@ def _show_verdicts(verdicts: list[dict[str, Any]]) -> None:
             v["detail"] or v["reason"] or "",
             screen.when(v["occurred_at"]),
         )
-        for v in sorted(verdicts, key=lambda v: (order[v["status"]], v["requirement"]))
+        for v in sorted(verdicts, key=lambda v: (order.index(v["status"]), v["requirement"]))
     ]
     screen.table("What was judged", ["", "requirement", "what is required", "verdict", "what happened", "at"], rows)
 

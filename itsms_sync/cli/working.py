@@ -3,7 +3,7 @@
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -141,8 +141,8 @@ def _show_outbox(outbox: "OutboxReport", parts: "Wired") -> None:
             f"{outbox.held} writes are held: more than max_writes_per_cycle. Look at `itsms-sync actions`, "
             "then raise the limit"
         )
-    for problem in outbox.problems:
-        screen.say(f"  {problem}")
+    for told in _alike(outbox.problems):
+        screen.say(f"  {told}")
     for duplicate in outbox.duplicates:
         screen.say(f"  {duplicate} carries a key that another ticket carries too: close one of them by hand")
     for parked in outbox.parked:
@@ -152,6 +152,14 @@ def _show_outbox(outbox: "OutboxReport", parts: "Wired") -> None:
         rows = [(t.label, t.state, t.url) for t in tickets(connection) if t.label in fresh]
     if rows:
         screen.table("Tickets opened now", ["ticket", "state", "address"], rows)
+
+
+def _alike(problems: Sequence[str]) -> list[str]:
+    """Problems ``subject: what: which``; of several with the same ``what`` the first, and how many there are."""
+    found: dict[str, list[str]] = {}
+    for problem in problems:
+        found.setdefault(problem.partition(": ")[2].partition(": ")[0], []).append(problem)
+    return [one if not more else f"{one} (and {len(more)} more like it)" for one, *more in found.values()]
 
 
 @click.command(help="Run the daemon.")
