@@ -33,11 +33,11 @@ _UNPARSED, _LIBRARY = "client, no parsing", "jira library"
 _PAGE_DELAY_S = 0.1
 _CALLS = {_UNPARSED: "unparsed", _LIBRARY: "library", _BARE: "bare", _POLL: "poll", _CYCLE: "cycle"}
 _SERVED = {
-    "ServiceNow": ("servicenow", ("--option", "plugins=cim,major")),
-    "Jira Cloud": ("jira", ()),
-    "Jira Data Center": ("jira", ("--option", "edition=datacenter", "--option", "context=/jira")),
+    "ServiceNow": ("servicenow", ("itsms", "secret"), ("plugins=cim,major",)),
+    "Jira Cloud": ("jira", ("bot@example.com", "token"), ()),
+    "Jira Data Center": ("jira", ("bot", "token"), ("edition=datacenter", "context=/jira")),
 }
-"""Source -> plug-in, and options of its simulator."""
+"""Source -> plug-in, account, options of its simulator."""
 
 
 def run(log: Path, rounds: int, tell: Tell) -> Facts:
@@ -46,21 +46,23 @@ def run(log: Path, rounds: int, tell: Tell) -> Facts:
     with TemporaryDirectory(prefix="itsms-bench-") as folder:
         issues = Path(folder, "issues.json")
         tell(f"ingest: {jira_log.write(log, issues)} issues made of {log.name}")
-        for source, (system, options) in _SERVED.items():
+        for source, (system, account, options) in _SERVED.items():
             data = [str(log)] if system == "servicenow" else ["itsm", str(issues)]
-            with _simulator(source, system, data, options, tell) as url:
-                found |= _raced(source, system, url, Path(folder, "requests.json"), rounds, tell)
+            with _simulator(system, data, options) as url:
+                tell(f"{source}: the simulator serves")
+                given = {"system": system, "url": url, "account": account, "requests": str(Path(folder, "asked.json"))}
+                found |= _raced(source, given, rounds, tell)
     return found
 
 
-def _raced(source: str, system: str, url: str, requests: Path, rounds: int, tell: Tell) -> Facts:
-    given: Facts = {"system": system, "url": url, "documents": str(ROOT / "mappings"), "requests": str(requests)}
+def _raced(source: str, given: Facts, rounds: int, tell: Tell) -> Facts:
+    given["documents"] = str(ROOT / "mappings")
     recorded = Side("recording", "benchmarks.ingest_sides", "record", given).run()
     given["served"] = {name: recorded[name] for name in ("rows", "events")}
     tell(f"{source}: warmed the simulator and noted what the product asks: {recorded['requests']} requests")
-    names = [_UNPARSED, _BARE, *([_LIBRARY] if system == "jira" else []), _POLL, _CYCLE]
+    names = [_UNPARSED, _BARE, *([_LIBRARY] if given["system"] == "jira" else []), _POLL, _CYCLE]
     near = race(source, _sides(given, names), rounds, tell)
-    _delay(system, url, _PAGE_DELAY_S)
+    _delay(given["system"], given["url"], _PAGE_DELAY_S)
     far = race(f"{source}, 100 ms a page", _sides(given, (_BARE, _POLL, _CYCLE)), max(1, rounds // 2), tell)
     return {f"{source}, no latency": near, f"{source}, 100 ms a page": far}
 
@@ -70,14 +72,14 @@ def _sides(given: Facts, names: Sequence[str]) -> list[Side]:
 
 
 @contextmanager
-def _simulator(source: str, system: str, data: Sequence[str], options: Sequence[str], tell: Tell) -> Iterator[str]:
+def _simulator(system: str, data: Sequence[str], options: Sequence[str]) -> Iterator[str]:
     files = [argument for name in data for argument in ("--data", name)]
-    command = [sys.executable, "-m", f"connectors.{system}.simulator", *files, *options]
+    chosen = [argument for option in options for argument in ("--option", option)]
+    command = [sys.executable, "-m", f"connectors.{system}.simulator", *files, *chosen]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
             url = json.loads(process.stdout.readline())["url"]
-            tell(f"{source}: the simulator serves")
             yield url
         finally:
             process.send_signal(signal.SIGTERM)

@@ -1,7 +1,8 @@
 """The sides of the ingest benchmark, each run in a process of its own against a simulator that runs already.
 
-``given``: ``system`` and ``url`` of the simulator, ``documents`` (folder of mappings), ``requests`` (file: JSON, a list
-of method, target and body), ``served`` (rows and events that these bring, for who does not look).
+``given``: ``system``, ``url`` and ``account`` (name and secret) of the simulator, ``documents`` (folder of mappings),
+``requests`` (file: JSON, a list of method, target and body), ``served`` (rows and events that these bring, for who does
+not look).
 """
 
 import json
@@ -19,7 +20,6 @@ from benchmarks.measurement import Facts, main, measured
 if TYPE_CHECKING:
     from itsms_sync.wiring import Wired
 
-_ACCOUNTS = {"servicenow": ("itsms", "secret"), "jira": ("bot@example.com", "token")}
 _CONFIGURATION = """\
 database: sqlite:///bench.db
 documents: {documents}
@@ -92,7 +92,7 @@ def _listed(given: Facts) -> Facts:
     from jira import JIRA
 
     fields = ["status", "priority", "assignee", "updated", "created"]
-    site = JIRA(given["url"], basic_auth=_ACCOUNTS["jira"], options={"rest_api_version": "2"}, max_retries=0)
+    site = JIRA(given["url"], basic_auth=tuple(given["account"]), options={"rest_api_version": "2"}, max_retries=0)
     search = site.enhanced_search_issues if site._is_cloud else site.search_issues
     issues = search("project = ITSM ORDER BY updated", maxResults=0, fields=fields, expand="changelog")
     events = sum(len(history.items) for issue in issues for history in issue.changelog.histories)
@@ -104,7 +104,7 @@ def _asked(given: Facts, count: Callable[[bytes], tuple[int, int]]) -> Facts:
 
     session = requests.Session()
     session.trust_env = False
-    session.auth = _ACCOUNTS[given["system"]]
+    session.auth = tuple(given["account"])
     asked = json.loads(Path(given["requests"]).read_text())
     host = "/".join(given["url"].split("/")[:3])
     headers = {"Accept": "application/json", "Content-Type": "application/json"}
@@ -137,7 +137,7 @@ def _wired(given: Facts) -> Iterator["Wired"]:
     from itsms_sync.wiring import make_stop, wired
 
     with TemporaryDirectory(prefix="itsms-bench-") as folder:
-        user, password = _ACCOUNTS[given["system"]]
+        user, password = given["account"]
         Path(folder, "password.txt").write_text(password)
         path = Path(folder, "bench.yaml")
         options = json.dumps(_JIRA if given["system"] == "jira" else {})
