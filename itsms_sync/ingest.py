@@ -153,7 +153,7 @@ class Ingest:
         new = source.ingested.new_rows(connection, page)
         facts = self._facts(source, kind, page, len(new), [row for row, _, _ in new])
         source.ingested.store(connection, polls[page.stream], kind, page, new, facts, at)
-        for reason in ("refused", "not-served") if page.rows else ():
+        for reason in ("refused", "not-served") if page.closed and not page.gaps else ():
             source.ingested.close_gaps(connection, page.stream, reason, at)
         return len(new)
 

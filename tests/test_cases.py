@@ -3,7 +3,8 @@
 Owns the reading of the stories (see ``cases/README.md``); what they show is in the files.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from functools import cache
 from pathlib import Path
@@ -16,24 +17,64 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from itsms_sync.conformance.kernel import judge
 from itsms_sync.documents import load
 from itsms_sync.procedures.model import Procedure, ResolvedInTime, RespondedInTime
-from itsms_sync.sms.cases import EVENTS, RECORDS, Basis, from_history
+from itsms_sync.sms.cases import (
+    APPROVALS,
+    EVENTS,
+    LINKS,
+    RECORDS,
+    TASKS,
+    Basis,
+    CaseLog,
+    from_history,
+)
+from itsms_sync.sms.conditions import Type
 from itsms_sync.sms.mapping import Mapping, ProcessMapping
 
 HERE = Path(__file__).parent
 MAPPINGS = HERE.parent / "mappings"
-USUAL = {
-    "state": "new",
-    "hold_reason": "",
-    "impact": "2",
-    "urgency": "2",
-    "priority": "3",
-    "category": "hardware",
-    "group": "",
-    "contact_type": "email",
-    "reassignments": "0",
-    "reopens": None,
-    "close_code": "",
-    "close_notes": "",
+TIMER = "timer"
+"""The account of the stories that is no person."""
+USUAL: dict[str, dict[str, str | None]] = {
+    "incident": {
+        "state": "new",
+        "hold_reason": "",
+        "impact": "2",
+        "urgency": "2",
+        "priority": "3",
+        "category": "hardware",
+        "group": "",
+        "contact_type": "email",
+        "reassignments": "0",
+        "reopens": None,
+        "close_code": "",
+        "close_notes": "",
+        "major_state": "",
+    },
+    "change": {
+        "state": "new",
+        "track": "normal",
+        "unauthorised_flag": "false",
+        "template": "",
+        "risk": "3",
+        "planned_start": "2026-03-05 08:00:00",
+        "work_start": "",
+        "implementation_plan": "written",
+        "backout_plan": "written",
+        "test_plan": "written",
+        "close_code": "",
+        "close_notes": "",
+        "review_comments": "",
+        "requested_by": "rita",
+        "opened_by": "rita",
+        "assignee": "",
+    },
+    "service_request": {
+        "state": "new",
+        "approval": "not requested",
+        "requested_for": "rita",
+        "opened_by": "rita",
+        "close_notes": "",
+    },
 }
 """Attributes as they are created, where a story does not say otherwise."""
 
@@ -69,8 +110,75 @@ class Version(Strict):
     drop: tuple[str, ...] = ()
 
 
+class Approval(Strict):
+    """``decided`` stays out while it is asked; ``not_exact``: by then at the latest; ``by``: who wrote the answer, if
+    that is not the approver.
+    """
+
+    approver: str | None = None
+    state: str | None = "approved"
+    asked: datetime
+    decided: datetime | None = None
+    not_exact: bool = False
+    by: str | None = None
+    stage: str | None = None
+
+    def row(self, number: int, now: datetime) -> dict[str, Any]:
+        decided = self.decided is not None and self.decided <= now
+        answered = self.decided is None or decided
+        actor = self.by or self.approver
+        return {
+            "case": 0,
+            "id": str(number),
+            "approver": self.approver,
+            "state": self.state if answered else "requested",
+            "asked_at": millis(self.asked),
+            "decided_at": millis(self.decided) if self.decided is not None and decided else None,
+            "exact": not self.not_exact,
+            "actor": actor if decided else None,
+            "human": actor != TIMER if decided and actor is not None else None,
+            "stage": self.stage,
+        }
+
+
+class Task(Strict):
+    type: str | None
+    state: str | None = "open"
+    opened: datetime
+    ended: datetime | None = None
+    workers: tuple[str, ...] = ()
+
+    def row(self, number: int, now: datetime) -> dict[str, Any]:
+        over = self.ended is None or self.ended <= now
+        return {
+            "case": 0,
+            "id": str(number),
+            "type": self.type,
+            "state": self.state if over else "work",
+            "opened_at": millis(self.opened),
+            "ended_at": millis(self.ended) if self.ended is not None and over else None,
+            "exact": True,
+            "workers": list(self.workers),
+        }
+
+
+class Link(Strict):
+    role: str
+    via: str | None = None
+    process: str | None = None
+    state: str | None = None
+    at: datetime | None = None
+
+    def row(self, number: int, now: datetime) -> dict[str, Any]:
+        del now
+        at = None if self.at is None else millis(self.at)
+        return {"case": 0, "other": str(number), **self.model_dump(), "at": at}
+
+
 class Story(Strict):
     case: str
+    process: str = "incident"
+    system: str = "servicenow"
     now: datetime
     created: datetime
     opened: datetime | None = None
@@ -79,14 +187,18 @@ class Story(Strict):
     without_history: frozenset[str] = frozenset()
     without_order: bool = False
     versions: tuple[Version, ...] = ()
+    approvals: tuple[Approval, ...] = ()
+    tasks: tuple[Task, ...] = ()
+    links: tuple[Link, ...] = ()
+    unread: dict[str, str] = Field(default_factory=dict)
     expect: dict[str, Expectation | str | None]
 
     @model_validator(mode="after")
     def only_what_exists(self) -> "Story":
         named = {*self.attributes, *self.without_history, *(name for save in self.saves for name in save.changes())}
-        if unknown := named - set(USUAL):
+        if unknown := named - set(USUAL[self.process]):
             raise ValueError(f"there is no attribute {', '.join(sorted(unknown))}")
-        if unknown := set(self.expect) - {requirement.id for requirement in procedure().requirements}:
+        if unknown := set(self.expect) - {requirement.id for requirement in procedure(self.process).requirements}:
             raise ValueError(f"there is no requirement {', '.join(sorted(unknown))}")
         return self
 
@@ -96,81 +208,104 @@ class Stories(Strict):
 
 
 @cache
-def procedure() -> Procedure:
-    return load(MAPPINGS / "procedures" / "incident.yaml", Procedure)
+def procedure(process: str = "incident") -> Procedure:
+    return load(MAPPINGS / "procedures" / f"{process}.yaml", Procedure)
 
 
 @cache
-def mapping() -> ProcessMapping:
-    return load(MAPPINGS / "servicenow.yaml", Mapping).processes["incident"]
+def mapping(process: str = "incident", system: str = "servicenow") -> ProcessMapping:
+    return load(MAPPINGS / f"{system}.yaml", Mapping).processes[process]
+
+
+def types(process: str) -> dict[str, Type]:
+    """What a judgement knows: the attributes of both systems."""
+    return {**mapping(process, "jira").types(), **mapping(process).types()}
 
 
 def millis(at: datetime) -> int:
     return int(at.replace(tzinfo=UTC).timestamp() * 1000)
 
 
-def source_field(name: str) -> str:
-    field = mapping().attributes[name].field
+def source_field(of: ProcessMapping, name: str) -> str:
+    field = of.attributes[name].field
     assert field is not None
     return field
 
 
-def raw(name: str, value: str | None) -> str | None:
+def raw(of: ProcessMapping, name: str, value: str | None) -> str | None:
     """The source's raw value for a word of the SMS; what is no such word is taken as a raw value."""
-    words = mapping().attributes[name].values or {}
+    words = of.attributes[name].values or {}
     return {word: text for text, word in words.items()}.get(value or "", value)
 
 
 def versions(story: Story) -> list[Procedure]:
-    return [amended(version) for version in story.versions] or [procedure()]
+    return [amended(procedure(story.process), version) for version in story.versions] or [procedure(story.process)]
 
 
-def amended(version: Version) -> Procedure:
-    flow = procedure().flow
+def amended(document: Procedure, version: Version) -> Procedure:
     requirements = tuple(
         requirement.model_copy(update={"limit": requirement.limit.model_copy(update={"time": time})})
         if (time := version.limits.get(requirement.id)) and isinstance(requirement, RespondedInTime | ResolvedInTime)
         else requirement
-        for requirement in procedure().requirements
+        for requirement in document.requirements
         if requirement.id not in version.drop
     )
-    return procedure().model_copy(
+    return document.model_copy(
         update={
             "valid_from": version.valid_from,
-            "flow": flow.model_copy(update={"edges": {**flow.edges, **version.edges}}),
+            "flow": document.flow.model_copy(update={"edges": {**document.flow.edges, **version.edges}}),
             "requirements": requirements,
         }
     )
 
 
-def frames(story: Story) -> tuple[pl.DataFrame, pl.DataFrame]:
+def frames(story: Story, of: ProcessMapping) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Records and events as a source would have delivered them at the story's end."""
-    values = {name: raw(name, value) for name, value in {**USUAL, **story.attributes}.items()}
+    usual = {name: value for name, value in USUAL[story.process].items() if name in of.attributes}
+    values = {name: raw(of, name, value) for name, value in {**usual, **story.attributes}.items()}
     events = []
     for number, save in enumerate(story.saves, start=1):
         for name, value in save.changes().items():
-            old, values[name] = values[name], raw(name, value)
+            old, values[name] = values[name], raw(of, name, value)
             if save.trace:
                 order = None if story.without_order else number
-                events.append((0, order, millis(save.at), source_field(name), old, values[name], save.by))
+                events.append((0, order, millis(save.at), source_field(of, name), old, values[name], save.by))
     last = max([story.created, *(save.at for save in story.saves)])
     record = {
         "case": 0,
-        "created": millis(story.created),
-        "updated": millis(last),
-        "version": len(story.saves),
-        source_field("opened"): (story.opened or story.created).strftime("%Y-%m-%d %H:%M:%S"),
-        **{source_field(name): value for name, value in values.items()},
+        "_created": millis(story.created),
+        "_updated": millis(last),
+        "_version": len(story.saves),
+        source_field(of, "opened"): (story.opened or story.created).strftime("%Y-%m-%d %H:%M:%S"),
+        **{source_field(of, name): value for name, value in values.items()},
     }
     schema = {name: RECORDS.get(name, pl.String) for name in record}
     return pl.DataFrame([record], schema=schema), pl.DataFrame(events, schema=EVENTS, orient="row")
 
 
+def with_parts(log: CaseLog, story: Story, of: ProcessMapping) -> CaseLog:
+    """The log with the story's approvals, tasks and links that were there at its end."""
+
+    def rows(parts: Iterable[Approval | Task | Link], since: str, schema: Any) -> pl.DataFrame:
+        seen = [part for part in parts if (at := getattr(part, since)) is None or at <= story.now]
+        return pl.DataFrame([part.row(number, story.now) for number, part in enumerate(seen)], schema=schema)
+
+    return replace(
+        log,
+        approvals=rows(story.approvals, "asked", APPROVALS).sort("asked_at"),
+        tasks=rows(story.tasks, "opened", TASKS),
+        links=rows(story.links, "at", LINKS),
+        unread=story.unread,
+        initial=of.initial,
+    )
+
+
 def verdicts(story: Story) -> dict[str, dict[str, Any]]:
-    audited = mapping().audited_fields() - {source_field(name) for name in story.without_history}
-    basis = Basis(mapping(), millis(story.now), audited, frozenset({"timer"}))
-    log = from_history(*frames(story), basis)
-    found = judge(log, versions(story), mapping().types(), basis.now).to_dicts()
+    of = mapping(story.process, story.system)
+    audited = of.audited_fields() - {source_field(of, name) for name in story.without_history}
+    basis = Basis(of, millis(story.now), audited, frozenset({TIMER}))
+    log = with_parts(from_history(*frames(story, of), basis), story, of)
+    found = judge(log, versions(story), types(story.process), basis.now).to_dicts()
     assert len({row["requirement"] for row in found}) == len(found), "one verdict for each requirement"
     return {row["requirement"]: row for row in found}
 
@@ -207,7 +342,7 @@ def test_story(story: Story) -> None:
 
 
 def test_every_check_has_stories_of_each_kind() -> None:
-    checks = {requirement.id: requirement.check for requirement in procedure().requirements}
+    checks = {r.id: r.check for process in USUAL for r in procedure(process).requirements}
     told: dict[str, set[str]] = {}
     for parameter in stories():
         for name, expectation in parameter.values[0].expect.items():

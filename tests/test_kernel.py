@@ -5,11 +5,12 @@ Single verdicts with their reasons are in ``cases``; here is what must hold for 
 
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import polars as pl
 import pytest
@@ -23,8 +24,9 @@ from itsms_sync.procedures.model import (
     Procedure,
     ResolvedInTime,
     RespondedInTime,
+    ShortCut,
 )
-from itsms_sync.sms.cases import EVENTS, RECORDS, Basis, CaseLog, from_history, from_log
+from itsms_sync.sms.cases import APPROVALS, EVENTS, LINKS, RECORDS, TASKS, Basis, CaseLog, from_history, from_log
 from itsms_sync.sms.mapping import LateColumn, LogColumns, ProcessMapping
 from itsms_sync.sms.mapping import Mapping as MappingDocument
 
@@ -157,7 +159,7 @@ def several(**options: object) -> st.SearchStrategy[list[Case]]:
 instants = st.integers(0, 12_000).map(lambda minutes: START + minutes * MINUTE) | waits.map(lambda wait: START + wait)
 
 
-def frames(stored: Mapping[int, Case]) -> tuple[pl.DataFrame, pl.DataFrame]:
+def frames(stored: Mapping[int, Case], fields: Iterable[str] = CREATED) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Records and events of these cases, by number, as a source would deliver them after all their saves."""
     records, events = [], []
     for number, case in stored.items():
@@ -175,7 +177,7 @@ def frames(stored: Mapping[int, Case]) -> tuple[pl.DataFrame, pl.DataFrame]:
         updated = max([case.created, *(save.at for save in case.saves)])
         opened = datetime.fromtimestamp(case.created / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
         records.append((number, case.created, updated, len(case.saves), opened, *values.values()))
-    schema = {**RECORDS, "opened_at": pl.String, **dict.fromkeys(CREATED, pl.String)}
+    schema = {**RECORDS, "opened_at": pl.String, **dict.fromkeys(fields, pl.String)}
     return pl.DataFrame(records, schema=schema, orient="row"), pl.DataFrame(events, schema=EVENTS, orient="row")
 
 
@@ -440,6 +442,11 @@ class Row(NamedTuple):
     def state(self) -> str | None:
         return WORDS.get(self.values["state"] or "")
 
+    @property
+    def waits_for_problem(self) -> bool:
+        """Whether it certainly waits for a problem."""
+        return self.state == "hold" and self.values["hold_reason"] == "3"
+
 
 class Seen(NamedTuple):
     """What can be seen of one case: its rows, the first being the creation."""
@@ -460,6 +467,10 @@ class Seen(NamedTuple):
             return None
         entered = [row.at for before, row in zip([None, *self.rows], self.rows, strict=False) if _differs(before, row)]
         return entered[-1]
+
+    def awaited_problem(self, number: int) -> bool:
+        """Whether it had certainly waited for a problem by that row."""
+        return any(row.waits_for_problem for row in self.rows[: number + 1])
 
     @property
     def first_contact(self) -> bool:
@@ -496,11 +507,13 @@ def at_the_end(case: Seen, unknown: bool, why: str) -> tuple[str, str | None]:
 
 def slow_flow(case: Seen) -> tuple[str, str | None]:
     edges = procedure().flow.edges
-    for before, row in zip(case.rows, case.rows[1:], strict=False):
-        if None in (before.state, row.state) or before.state == row.state or row.missed:
+    for number, (before, row) in enumerate(pairwise(case.rows), start=1):
+        move = (before.state, row.state)
+        if None in move or before.state == row.state or row.missed or row.state in edges.get(before.state or "", ()):
             continue
-        short = case.first_contact and (before.state, row.state) == ("new", "resolved")
-        if row.state not in edges.get(before.state or "", ()) and not short:
+        if (case.first_contact and move == ("new", "resolved")) or move == ("cancelled", "closed"):
+            continue
+        if move != ("hold", "resolved") or not case.awaited_problem(number):
             return "deviating", None
     return at_the_end(case, any(row.state is None for row in case.rows), "state not known")
 
@@ -551,6 +564,8 @@ def slow_work(case: Seen) -> tuple[str, str | None]:
                 return "conforming", None
             if case.first_contact:
                 return "not_applicable", BY_SHORT_CUT + "resolved at first contact"
+            if "cancelled" in before:
+                return "not_applicable", BY_SHORT_CUT + "closed after it was cancelled"
             if None in before:
                 return "unknown", "value not known"
             if case.lost:
@@ -612,7 +627,7 @@ def test_an_opening_that_is_known_without_history_stays_when_the_case_goes_on() 
 
 def test_a_record_without_a_creation_date_opens_with_the_first_thing_known_of_it() -> None:
     records, events = frames({0: Case(START, CREATED, (Save(START + MINUTE, "anna", {"state": "2"}, traced=True),))})
-    records = records.with_columns(pl.lit(None, pl.Int64).alias("created"), pl.lit(None, pl.String).alias("opened_at"))
+    records = records.with_columns(pl.lit(None, pl.Int64).alias("_created"), pl.lit(None, pl.String).alias("opened_at"))
     log = from_history(records, events, basis(START + MINUTE))
     assert [START + MINUTE] == log.cases["opened"].to_list()
 
@@ -624,7 +639,7 @@ EARLY, LATE_ONE = START + MINUTE, START + 9 * MINUTE
 def test_a_later_event_moves_no_earlier_one(order: int | None) -> None:
     """Neither by lacking an order nor by standing before it in the source's order."""
     records, _ = frames({0: Case(START, CREATED, ())})
-    records = records.with_columns(pl.lit(LATE_ONE).alias("updated"), pl.lit(4, pl.Int64).alias("version"))
+    records = records.with_columns(pl.lit(LATE_ONE).alias("_updated"), pl.lit(4, pl.Int64).alias("_version"))
     rows = [(0, order, LATE_ONE, "state", "3", "2", "bert"), (0, 4, EARLY, "state", "1", "3", "anna")]
     log = from_history(records, pl.DataFrame(rows, schema=EVENTS, orient="row"), basis(START + 5 * MINUTE))
     assert [("new", START, 0), ("hold", EARLY, 3)] == log.saves.select("state", "at", "missed").rows()
@@ -633,3 +648,360 @@ def test_a_later_event_moves_no_earlier_one(order: int | None) -> None:
 def test_requirements_of_other_checks_are_not_judged() -> None:
     judged = {name for _, name in said(read({0: Case(START, CREATED, ())}, START), START, [procedure()])}
     assert {r.id for r in procedure().requirements if r.check != "none"} == judged
+
+
+# --- short cuts and requirements that ask what was done
+
+HOUR = 60 * MINUTE
+WAITED = (
+    Save(START + 1 * HOUR, "anna", {"state": "2"}, traced=True),
+    Save(START + 2 * HOUR, "anna", {"state": "3", "hold_reason": "3"}, traced=True),
+    Save(START + 3 * HOUR, "anna", {"state": "6"}, traced=True),
+    Save(START + 9 * HOUR, "anna", {"state": "7"}, traced=True),
+)
+UNSEEN = Save(START + 1 * HOUR, "anna", {"category": "wan"}, traced=False)
+
+
+def with_cut(when: str) -> Procedure:
+    """The procedure with one short cut, which allows to resolve from hold and to leave out the assignment."""
+    cut = {
+        "id": "cut",
+        "title": "waited",
+        "when": when,
+        "skips": ("I4",),
+        "allows": ({"from": "hold", "to": "resolved"},),
+    }
+    return procedure().model_copy(update={"short_cuts": (ShortCut.model_validate(cut),)})
+
+
+@pytest.mark.parametrize(
+    ("saves", "flow", "assign"),
+    [
+        pytest.param(WAITED, "conforming", "not_applicable", id="it was done"),
+        pytest.param(
+            (WAITED[0], WAITED[1]._replace(changes={"state": "3", "hold_reason": "4"}), *WAITED[2:]),
+            "deviating",
+            "deviating",
+            id="it was not",
+        ),
+        pytest.param(
+            (WAITED[0], WAITED[1]._replace(changes={"state": "3", "hold_reason": "99"}), *WAITED[2:]),
+            "unknown",
+            "unknown",
+            id="it cannot be told",
+        ),
+        pytest.param(
+            (UNSEEN, WAITED[0], WAITED[1]._replace(changes={"state": "3", "hold_reason": "4"}), *WAITED[2:]),
+            "unknown",
+            "unknown",
+            id="a save without a trace may have done it",
+        ),
+        pytest.param(
+            (WAITED[0], WAITED[1]._replace(changes={"state": "3", "hold_reason": "4"}), *WAITED[2:], WAITED[1]),
+            "deviating",
+            "deviating",
+            id="it was done only afterwards",
+        ),
+    ],
+)
+def test_a_short_cut_asks_what_had_been_done_by_then(saves: tuple[Save, ...], flow: str, assign: str) -> None:
+    first = {**CREATED, "contact_type": "email"}
+    found = said(
+        read({0: Case(START, first, saves)}, START + 20 * HOUR), START + 20 * HOUR, [with_cut("did_await_problem")]
+    )
+    expected = {"INC-FLOW": flow, "INC-I4-ASSIGN": assign}
+    assert expected == {name: found[0, name][0] for name in expected}
+
+
+@pytest.mark.parametrize(
+    ("applies", "expected"),
+    [
+        ("did_resolve", ("deviating", None)),
+        ("NOT did_resolve", ("not_applicable", "does not apply")),
+        ("NOT did_cancel", ("deviating", None)),
+        ("did_cancel AND category = 'lan'", ("not_applicable", "does not apply")),
+        ("impact = '9' OR NULL", ("unknown", "whether it applies cannot be told")),
+    ],
+)
+def test_a_requirement_applies_where_its_condition_holds(applies: str, expected: tuple[str, str | None]) -> None:
+    requirements = tuple(
+        r.model_copy(update={"applies": applies}) for r in procedure().requirements if r.id == "INC-I8-CODE"
+    )
+    one = procedure().model_copy(update={"requirements": requirements, "short_cuts": ()})
+    found = said(read({0: Case(START, CREATED, WAITED)}, START + 20 * HOUR), START + 20 * HOUR, [one])
+    assert {(0, "INC-I8-CODE"): expected} == {key: verdict[:2] for key, verdict in found.items()}
+
+
+def test_a_save_without_a_trace_leaves_open_whether_a_requirement_applies() -> None:
+    requirements = tuple(
+        r.model_copy(update={"applies": "NOT did_cancel"})
+        for r in procedure().requirements
+        if r.id in ("INC-I8-CODE", "INC-I2-CLASSIFY")
+    )
+    one = procedure().model_copy(update={"requirements": requirements, "short_cuts": ()})
+    found = said(read({0: Case(START, CREATED, (UNSEEN, *WAITED))}, START + 20 * HOUR), START + 20 * HOUR, [one])
+    expected = {
+        (0, "INC-I8-CODE"): ("unknown", "whether it applies cannot be told"),
+        (0, "INC-I2-CLASSIFY"): ("unknown", "whether it applies cannot be told"),
+    }
+    assert expected == {key: verdict[:2] for key, verdict in found.items()}
+
+
+# --- what a source cannot show
+
+
+def test_what_a_source_lacks_is_unknown_there() -> None:
+    """Another mapping of the process has the attribute and the activity."""
+    lacking = {"work", "respond", "close"}
+    part = mapping().model_copy(
+        update={
+            "attributes": {
+                name: a for name, a in mapping().attributes.items() if name not in ("close_code", "urgency")
+            },
+            "activities": {name: a for name, a in mapping().activities.items() if name not in lacking},
+        }
+    )
+    records, events = frames({0: Case(START, {**CREATED, "contact_type": "email"}, WAITED)})
+    now = START + 20 * HOUR
+    log = from_history(records, events, Basis(part, now, part.audited_fields(), frozenset({TIMER})))
+    found = said(log, now, [procedure()])
+    expected = {
+        "INC-I5-WORK": ("unknown", "no activity in this source: work"),
+        "INC-I8-RESOLVE": ("unknown", "no activity in this source: close"),
+        "INC-RESPONSE-P1": ("unknown", "no activity in this source: respond"),
+        "INC-I8-CODE": ("unknown", "value not known: close_code"),
+        "INC-PRIORITY": ("unknown", "value not known: impact, urgency or priority"),
+    }
+    assert expected == {name: found[0, name][:2] for name in expected}
+
+
+# --- approvals, tasks and links of changes
+
+CHANGE_CREATED = {
+    "state": "-5",
+    "type": "normal",
+    "unauthorized": "false",
+    "std_change_producer_version": "",
+    "risk": "3",
+    "start_date": "2026-03-02 20:00:00",
+    "work_start": "",
+    "implementation_plan": "text:1",
+    "backout_plan": "",
+    "test_plan": "text:1",
+    "close_code": "",
+    "close_notes": "",
+    "review_comments": "",
+    "requested_by": "anna",
+    "opened_by": "bert",
+    "assigned_to": "",
+}
+CHANGE_CHANGES: dict[str, list[str | None]] = {
+    "state": ["-5", "-4", "-3", "-3", "-2", "-1", "-1", "0", "3", "4", "99"],
+    "type": ["normal", "emergency", "standard", "model-7"],
+    "backout_plan": ["", "text:2", None],
+    "close_code": ["unsuccessful", "successful"],
+    "review_comments": ["", "text:3"],
+    "work_start": ["2026-03-02 21:00:00", "2026-03-03 09:00:00"],
+    "requested_by": ["anna", "carl", ""],
+    "assigned_to": ["anna", "bert", "carl", ""],
+}
+PERSONS = ["anna", "bert", "carl", "dora", TIMER, None]
+PartRow = dict[str, Any]
+
+
+class Change(NamedTuple):
+    """A change with its parts; the parts' rows lack the case."""
+
+    history: Case
+    approvals: tuple[PartRow, ...]
+    tasks: tuple[PartRow, ...]
+    links: tuple[PartRow, ...]
+
+
+@cache
+def change_mapping() -> ProcessMapping:
+    return load(MAPPINGS / "servicenow.yaml", MappingDocument).processes["change"]
+
+
+@cache
+def change_procedure() -> Procedure:
+    return load(MAPPINGS / "procedures" / "change.yaml", Procedure)
+
+
+some_change = st.sampled_from([(name, value) for name, values in CHANGE_CHANGES.items() for value in values])
+some_state = st.sampled_from([("state", value) for value in CHANGE_CHANGES["state"]])
+
+
+@st.composite
+def approvals(draw: st.DrawFn) -> PartRow:
+    asked = START + draw(waits)
+    state = draw(st.sampled_from(["requested", "approved", "approved", "rejected", "cancelled", "not_required", None]))
+    decided = asked + draw(waits) if state in ("approved", "rejected") and draw(st.integers(0, 5)) else None
+    return {
+        "approver": draw(st.sampled_from(PERSONS)),
+        "state": state,
+        "asked_at": asked,
+        "decided_at": decided,
+        "exact": draw(st.booleans()),
+        "actor": draw(st.sampled_from(PERSONS)),
+        "human": draw(st.sampled_from([True, True, False, None])),
+        "stage": draw(st.sampled_from([None, None, None, "", "authorise", "assess"])),
+    }
+
+
+@st.composite
+def tasks(draw: st.DrawFn) -> PartRow:
+    return {
+        "type": draw(st.sampled_from(["implementation", "review", "testing", "", None])),
+        "state": draw(st.sampled_from(["open", "work", "done", "incomplete", "skipped", "cancelled", None])),
+        "opened_at": START + draw(waits),
+        "ended_at": draw(st.sampled_from([None, START + 600 * MINUTE])),
+        "exact": draw(st.booleans()),
+        "workers": draw(st.lists(st.sampled_from(["anna", "bert", "carl"]), max_size=2, unique=True)),
+    }
+
+
+@st.composite
+def links(draw: st.DrawFn) -> PartRow:
+    return {
+        "role": draw(st.sampled_from(["trigger", "trigger_elsewhere", "problem"])),
+        "via": draw(st.sampled_from([None, "parent"])),
+        "process": "incident",
+        "state": draw(st.sampled_from(["work", "cancelled", None])),
+        "at": draw(st.sampled_from([None, START, START + 600 * MINUTE])),
+    }
+
+
+@st.composite
+def change_cases(draw: st.DrawFn) -> Change:
+    created = at = START + draw(waits)
+    saves = []
+    content = st.lists(st.one_of(some_state, some_state, some_change), min_size=1, max_size=3).map(dict)
+    lost = st.sampled_from([False, False, False, False, False, True])
+    for wait, found, missing in draw(st.lists(st.tuples(waits, content, lost), max_size=7)):
+        at += wait
+        saves.append(Save(at, "anna", found, not missing))
+    parts = [
+        tuple(draw(st.lists(part, max_size=most))) for part, most in ((approvals(), 4), (tasks(), 2), (links(), 2))
+    ]
+    return Change(Case(created, {**CHANGE_CREATED, **draw(content | st.just({}))}, tuple(saves)), *parts)
+
+
+changes_found = st.lists(change_cases(), min_size=1, max_size=6)
+
+
+def change_log(world: Mapping[int, Change], now: int, unread: Mapping[str, str] | None = None) -> CaseLog:
+    records, events = frames({number: change.history for number, change in world.items()}, CHANGE_CREATED)
+    log = from_history(
+        records, events, Basis(change_mapping(), now, change_mapping().audited_fields(), frozenset({TIMER}))
+    )
+
+    def rows(name: str, schema: Mapping[str, object], order: str | None) -> pl.DataFrame:
+        found = [
+            {"case": number, "id": f"{number}.{place}", "other": f"{number}.{place}", **row}
+            for number, change in world.items()
+            for place, row in enumerate(getattr(change, name))
+        ]
+        frame = pl.DataFrame(found, schema={**schema})  # type: ignore[dict-item]
+        return frame if order is None else frame.sort("case", order)
+
+    return replace(
+        log,
+        approvals=rows("approvals", APPROVALS, "asked_at"),
+        tasks=rows("tasks", TASKS, "opened_at"),
+        links=rows("links", LINKS, None),
+        unread=unread or {},
+    )
+
+
+def said_of_changes(log: CaseLog, now: int) -> Said:
+    verdicts = judge(log, [change_procedure()], change_mapping().types(), now)
+    columns = ("case", "requirement", "status", "reason", "at", "detail", "recheck_at")
+    found = {(row[0], row[1]): row[2:] for row in verdicts.select(columns).iter_rows()}
+    assert len(verdicts) == len(found), "a case has at most one verdict for each requirement"
+    return found
+
+
+@given(changes_found, instants)
+@patient
+def test_every_change_gets_one_verdict_for_each_requirement(found: list[Change], now: int) -> None:
+    log = change_log(dict(enumerate(found)), now)
+    judged = {r.id for r in change_procedure().requirements if r.check != "none"}
+    expected = {(case, name) for case in log.cases["case"] for name in judged}
+    assert expected == set(said_of_changes(log, now))
+
+
+@given(changes_found, instants, st.integers())
+@patient
+def test_neither_the_order_of_parts_nor_the_company_of_a_change_matters(
+    found: list[Change], now: int, seed: int
+) -> None:
+    world = dict(enumerate(found))
+    log = change_log(world, now)
+    expected = said_of_changes(log, now)
+
+    def shuffled(frame: pl.DataFrame) -> pl.DataFrame:
+        return frame.sample(fraction=1, shuffle=True, seed=abs(seed) % 1000)
+
+    other = replace(log, approvals=shuffled(log.approvals), tasks=shuffled(log.tasks), links=shuffled(log.links))
+    assert expected == said_of_changes(other, now)
+    alone: Said = {}
+    for number, change in world.items():
+        alone |= said_of_changes(change_log({number: change}, now), now)
+    assert expected == alone
+
+
+@given(changes_found, instants)
+@patient
+def test_one_more_approval_in_its_stage_never_turns_a_quorum_into_none(found: list[Change], now: int) -> None:
+    more = {
+        "approver": "erna",
+        "state": "approved",
+        "exact": True,
+        "actor": "erna",
+        "human": True,
+        "stage": "authorise",
+    }
+    richer = [
+        change._replace(approvals=(*change.approvals, {**more, "asked_at": late, "decided_at": late}))
+        for change in found
+        for late in [START + 10_000 * MINUTE]
+    ]
+    before, after = (said_of_changes(change_log(dict(enumerate(world)), now), now) for world in (found, richer))
+    quorums = {r.id for r in change_procedure().requirements if r.check == "RO4"}
+    was = {key for key, verdict in before.items() if key[1] in quorums and verdict[0] == "deviating"}
+    turned = {key for key, verdict in after.items() if key[1] in quorums and verdict[0] == "deviating"}
+    assert set() == turned - was
+
+
+@given(changes_found, instants)
+@patient
+def test_what_was_not_read_deviates_only_where_a_hit_is_certain(found: list[Change], now: int) -> None:
+    unread = dict.fromkeys(("approvals", "tasks", "links"), "refused")
+    whole = said_of_changes(change_log(dict(enumerate(found)), now), now)
+    partly = said_of_changes(change_log(dict(enumerate(found)), now, unread), now)
+    checks = {r.id: r.check for r in change_procedure().requirements}
+    absent = {key for key, verdict in partly.items() if verdict[0] == "deviating" and verdict != whole[key]}
+    assert set() == absent
+    assert set() == {
+        key
+        for key, verdict in partly.items()
+        if verdict[0] == "deviating" and checks[key[1]] in ("RO4", "DA3", "TI6", "LI4", "LI9")
+    }
+
+
+@given(changes_found, st.lists(instants, min_size=2, max_size=3).map(sorted))
+@patient
+def test_changes_judged_when_they_fall_due_equal_changes_judged_at_once(
+    found: list[Change], moments: list[int]
+) -> None:
+    """Parts do not change here: only instants that were written down and limits can turn a verdict."""
+    world = {n: change for n, change in enumerate(found) if change.history.created <= moments[0]}
+    world = {n: change._replace(history=change.history.until(moments[0])) for n, change in world.items()}
+    kept = said_of_changes(change_log(world, moments[0]), moments[0]) if world else {}
+    for now in moments[1:]:
+        part = {number: world[number] for number in due(kept, now)}
+        if part:
+            kept |= said_of_changes(change_log(part, now), now)
+    expected = said_of_changes(change_log(world, moments[-1]), moments[-1]) if world else {}
+    assert expected == kept

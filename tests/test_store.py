@@ -376,6 +376,16 @@ def test_a_refused_kind_is_a_gap_and_the_next_goes_on(engine: Engine, no: Any) -
     assert [] == desk.open_gaps()
 
 
+def test_what_is_not_served_is_open_until_a_window_is_read_to_its_end_without_it(desk: Desk) -> None:
+    """Rows that come say nothing of those that did not; a window that ends empty does."""
+    lacking = Gap("incident", "not-served", "3 of them were not shown")
+    desk.poll(incident=[page(record_row("a"), gaps=[lacking])])
+    desk.poll(incident=[page(record_row("b"), closed=False), page(gaps=[lacking])])
+    assert [("incident", "not-served")] == sorted(set(desk.open_gaps()))
+    desk.poll(incident=[page()])
+    assert [] == desk.open_gaps()
+
+
 def test_an_unavailable_source_ends_its_own_poll_only(engine: Engine) -> None:
     one, other = desk_on(engine, "one"), desk_on(engine, "other")
     one.poll(incident=[Unavailable("down")])

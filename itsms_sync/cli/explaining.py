@@ -142,14 +142,15 @@ def _unjudged(config: "Configuration", verdicts: list[dict[str, Any]]) -> list[d
         for demand in procedure.requirements:
             if demand.id in said:
                 continue
-            judged = demand.check != "none"
-            reason = "does not apply to this case (yet)" if judged else f"no check yet: needs {demand.needs}"
+            reason = (
+                f"no check yet: needs {demand.needs}" if demand.check == "none" else "does not apply to this case (yet)"
+            )
             result.append(
                 {
                     "process": process,
                     "requirement": demand.id,
                     "check": demand.check,
-                    "status": "not_applicable" if judged else "not_judged",
+                    "status": "not_judged" if demand.check == "none" else "not_applicable",
                     "reason": reason,
                     "required": demand.title,
                     "where": f"{procedure.document} version {procedure.version}, {demand.where}",

@@ -2,9 +2,9 @@
 
 import polars as pl
 
-from itsms_sync.conformance.control_flow import with_gate
+from itsms_sync.conformance.control_flow import at_gate, with_gate
 from itsms_sync.conformance.history import History
-from itsms_sync.conformance.verdicts import ALWAYS, NOT_DELIVERED, NOT_REACHED, Rule, Status, decide
+from itsms_sync.conformance.verdicts import ALWAYS, NOT_DELIVERED, Rule, Status, decide, phrase
 from itsms_sync.procedures.model import FieldAtGate, PriorityByMatrix
 
 
@@ -14,7 +14,7 @@ def field_at_gate(history: History, requirement: FieldAtGate) -> pl.DataFrame:
     return decide(
         with_gate(history, requirement.gate),
         [
-            Rule(pl.col("gate_row").is_null(), Status.NOT_APPLICABLE, NOT_REACHED),
+            at_gate(history, requirement.gate),
             Rule(value.is_null(), Status.UNKNOWN, f"{NOT_DELIVERED}: {requirement.field}", "gate_at"),
             Rule(value == "", Status.DEVIATING, at="gate_at", detail=pl.lit(f"{requirement.field} was empty")),
             Rule(ALWAYS, Status.CONFORMING, at="gate_at"),
@@ -35,8 +35,9 @@ def priority_by_matrix(history: History, requirement: PriorityByMatrix) -> pl.Da
     )
     frame = frame.with_columns(history.there("since_row", "at").alias("since"), expected.alias("expected"))
     empty = pl.any_horizontal(pl.col(n).is_null() | (pl.col(n) == "") for n in inputs)
-    told = pl.format(
-        "impact {} and urgency {} give priority {}, set was {}", "impact", "urgency", "expected", "priority"
+    found = phrase(
+        *("impact ", pl.col("impact"), " and urgency ", pl.col("urgency")),
+        *(" give priority ", pl.col("expected"), ", set was ", pl.col("priority")),
     )
     return decide(
         frame,
@@ -44,6 +45,6 @@ def priority_by_matrix(history: History, requirement: PriorityByMatrix) -> pl.Da
             Rule(empty, Status.UNKNOWN, f"{NOT_DELIVERED}: impact, urgency or priority", "since"),
             Rule(pl.col("expected").is_null(), Status.UNKNOWN, "the matrix has no such impact and urgency", "since"),
             Rule(pl.col("priority") == pl.col("expected"), Status.CONFORMING, at="since"),
-            Rule(ALWAYS, Status.DEVIATING, at="since", detail=told),
+            Rule(ALWAYS, Status.DEVIATING, at="since", detail=found),
         ],
     )

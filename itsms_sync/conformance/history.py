@@ -5,17 +5,28 @@ cases lie in the order of their saves. Checks look for rows and read what stands
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import polars as pl
 
+from itsms_sync.conformance.verdicts import ALWAYS, NOT_READ, Rule, Status
 from itsms_sync.procedures.model import (
+    DID,
+    ApprovedBeforeStart,
+    Demand,
     FieldAtGate,
+    LinkedAtGate,
+    LinkedInTime,
     NotReopened,
     PriorityByMatrix,
     Procedure,
+    Quorum,
     RespondedInTime,
+    Reviewed,
+    StagesApproved,
     StepDone,
+    TrackKept,
+    activities_in,
 )
 from itsms_sync.sms.cases import IS_FIRST, IS_LAST, CaseLog
 from itsms_sync.sms.conditions import Condition, Type, compile
@@ -46,16 +57,27 @@ class History:
     which others are missing), ``untold_state`` (first row with an unknown state), ``cut_<short cut>``, and per activity
     that the procedure names the rows where it is true for the first time (``done_<activity>``), cannot be told for the
     first time (``untold_<activity>``), and where a person (``answer_<activity>``) or an unknown actor
-    (``unsigned_<activity>``) first made a save with it true.
+    (``unsigned_<activity>``) first made a save with it true. A short cut that asks what was done has no column: what
+    had been done depends on the moment (``told``).
+
+    ``log`` has the parts of the cases as they were read. ``approvals``: those of the cases, with ``stage`` as the
+    source names it or else the state that the case was in when it was asked (null: not known), and ``makes_up``:
+    whether it was asked in a state that is no stage, after work had begun that needs an approval. ``lacking``: the
+    activities that the source cannot show. ``stages`` keeps what ``approvals`` has worked out of a stage and its
+    quorum, for the next check that asks.
     """
 
+    log: CaseLog
+    approvals: pl.DataFrame
     saves: pl.DataFrame
     states: pl.DataFrame
     cases: pl.DataFrame
     procedure: Procedure
     types: Mapping[str, Type]
+    lacking: frozenset[str]
     now: int
     force: Force
+    stages: dict[tuple[str, Quorum], pl.DataFrame] = field(default_factory=dict)
 
     @property
     def resolved(self) -> list[str]:
@@ -69,6 +91,39 @@ class History:
     def missed_at(self, row: str) -> pl.Expr:
         """Saves without a trace between the creation and that row."""
         return self.there(row, "missed_until").cast(pl.Int64) - self.there("first_row", "missed_until").cast(pl.Int64)
+
+    def told(self, text: str, frame: pl.DataFrame, row: str) -> pl.Series:
+        """Whether a condition holds for each case of ``frame`` (columns of ``cases`` and ``row``): over the attributes
+        as they stand and what had been done up to that row. Null where that cannot be told.
+        """
+        condition = compile(text, self.types)
+        hidden = (self.missed_at(row) > 0) | pl.col("lost")
+        for name in sorted(activities_in(text)):
+            done = (pl.col(f"done_{name}") <= pl.col(row)).fill_null(False)
+            untold = (pl.col(f"untold_{name}") <= pl.col(row)).fill_null(False) | hidden
+            frame = frame.with_columns(pl.when(done).then(True).when(~untold).then(False).alias(f"{DID}{name}"))
+        return frame.with_columns(condition.expression.alias("_told"))["_told"]
+
+    def stands(self, text: str) -> pl.Series:
+        """Whether a condition holds for each case by all that is known, or null."""
+        frame = self.cases
+        if activities_in(text):
+            # What was missed after the last save may hide something, too.
+            after = pl.col("lost") | (pl.col("missed") > 0)
+            frame = frame.with_columns(after.alias("lost"))
+        return self.told(text, frame, "last_row")
+
+    def rows_at(self, instants: pl.DataFrame) -> pl.Series:
+        """For each pair of ``case`` and ``at`` (ms) the row of the last save that is not later, or null."""
+        return _rows_at(self.saves, instants)
+
+    def not_read(self, part: str, at: str, roles: Iterable[str] = ()) -> list[Rule]:
+        """The rule where absence says nothing, because a part of the log, or what has one of these roles in it, could
+        not be read completely.
+        """
+        named = (part, *(f"{part}.{role}" for role in roles))
+        why = [self.log.unread[name] for name in named if name in self.log.unread]
+        return [Rule(ALWAYS, Status.UNKNOWN, f"{NOT_READ}: {text}", at) for text in why[:1]]
 
     def with_first(self, facts: pl.DataFrame) -> pl.DataFrame:
         """The cases, with the columns of the first of the ``facts`` (``case, at, preference`` …, in order) that
@@ -87,7 +142,11 @@ class History:
 
 def history(log: CaseLog, procedure: Procedure, types: Mapping[str, Type], now: int, force: Force) -> History:
     """Prepares the log; ``types`` are the attributes' types as conditions see them."""
+    types = {**procedure.attributes(), **types}
+    named = procedure.activities()
+    lacking = frozenset(name for name in named if f"is_{name}" not in log.saves.columns)
     saves = log.saves.with_columns(
+        *_unknown_columns(log.saves, types, lacking),
         pl.int_range(pl.len(), dtype=pl.UInt32).alias("row"),
         (IS_FIRST.cum_sum() - 1).cast(pl.UInt32).alias("nth"),
         IS_FIRST.alias("first"),
@@ -97,10 +156,51 @@ def history(log: CaseLog, procedure: Procedure, types: Mapping[str, Type], now: 
         change = pl.col("first") | pl.col("priority").ne_missing(pl.col("priority").shift(1))
         saves = saves.with_columns(pl.when(change).then("row").forward_fill().alias("priority_row"))
     states = _states(saves)
+    types = {**types, **dict.fromkeys((DID + name for name in named), Type.BOOLEAN)}
     cuts = {f"cut_{cut.id}": compile(cut.when, types) for cut in procedure.short_cuts}
-    cases = _cases(log, saves, states, procedure, _standing(procedure, cuts.values()))
-    cases = cases.with_columns(cut.expression.alias(name) for name, cut in cuts.items())
-    return History(saves, states, cases, procedure, types, now, force)
+    cases = _cases(log, saves, states, procedure, _standing(procedure, types, cuts.values()))
+    lasting = {name: cut for name, cut in cuts.items() if not activities_in(cut.text)}
+    cases = cases.with_columns(cut.expression.alias(name) for name, cut in lasting.items())
+    approvals = _approvals(log, saves, cases, procedure)
+    return History(log, approvals, saves, states, cases, procedure, types, lacking, now, force)
+
+
+def _unknown_columns(saves: pl.DataFrame, types: Mapping[str, Type], lacking: Iterable[str]) -> Iterator[pl.Expr]:
+    """What the mapping of this source lacks is not known of any save."""
+    kinds = {Type.NUMBER: pl.Float64, Type.INSTANT: pl.Int64, Type.BOOLEAN: pl.Boolean}
+    for name, type_ in types.items():
+        if name not in saves.columns:
+            yield pl.lit(None, kinds.get(type_, pl.String)).alias(name)
+    for name in sorted(lacking):
+        yield pl.lit(None, pl.Boolean).alias(f"is_{name}")
+
+
+def _approvals(log: CaseLog, saves: pl.DataFrame, cases: pl.DataFrame, procedure: Procedure) -> pl.DataFrame:
+    if log.approvals.is_empty():
+        return log.approvals.with_columns(pl.lit(False).alias("makes_up"))
+    begun = pl.min_horizontal(pl.lit(None, pl.UInt32), *(f"done_{name}" for name in procedure.approved_work()))
+    of_case = cases.select("case", "last_row", "missed_after", begun.alias("_begun"))
+    approvals = log.approvals.join(of_case, on="case", how="inner", maintain_order="left")
+    row = _rows_at(saves, approvals.select("case", pl.col("asked_at").alias("at")))
+    is_last = row == pl.col("last_row")
+    # The state may have changed without a trace before the approval was asked, unless it was asked with that save.
+    missed = pl.when(is_last).then("missed_after").otherwise(pl.lit(saves["missed"].shift(-1)).gather(row))
+    with_save = pl.lit(saves["at"]).gather(row) == pl.col("asked_at")
+    state = pl.when((missed == 0) | with_save).then(pl.lit(saves["state"]).gather(row))
+    own = pl.col("stage").fill_null("") != ""
+    no_stage = ~own & ~state.is_in(sorted(procedure.stages()))
+    return approvals.with_columns(
+        pl.when(own).then("stage").otherwise(state).alias("stage"),
+        (no_stage & (pl.lit(row) >= pl.col("_begun"))).fill_null(False).alias("makes_up"),
+    )
+
+
+def _rows_at(saves: pl.DataFrame, instants: pl.DataFrame) -> pl.Series:
+    wanted = instants.select("case", pl.col("at").alias("_at")).with_row_index("_place")
+    rows = saves.select("case", "row", "at").join(wanted, on="case", how="inner")
+    rows = rows.filter(pl.col("at") <= pl.col("_at")).group_by("_place").agg(pl.col("row").max())
+    nothing = pl.Series([None], dtype=pl.UInt32).new_from_index(0, len(instants))
+    return nothing.scatter(rows["_place"], rows["row"])
 
 
 def _states(saves: pl.DataFrame) -> pl.DataFrame:
@@ -110,11 +210,15 @@ def _states(saves: pl.DataFrame) -> pl.DataFrame:
     return rows.filter("_entered").drop("_entered")
 
 
-def _standing(procedure: Procedure, cuts: Iterable[Condition]) -> list[str]:
+def _standing(procedure: Procedure, types: Mapping[str, Type], cuts: Iterable[Condition]) -> list[str]:
     """The attributes that checks read as they stand."""
-    names = {"state", *(name for cut in cuts for name in cut.columns)}
+    conditions = [*cuts, *(compile(text, types) for text in procedure.requirement_conditions())]
+    names = {"state", *(name for condition in conditions for name in condition.columns)}
+    names -= {DID + name for name in procedure.activities()}
     for requirement in procedure.requirements:
         match requirement:
+            case Reviewed():
+                names |= set(requirement.fields)
             case NotReopened(counter=str(counter)):
                 names.add(counter)
             case PriorityByMatrix():
@@ -131,7 +235,7 @@ def _cases(
     first = saves.select(
         first_row.alias("first_row"),
         last_row.alias("last_row"),
-        pl.col("state").gather(first_row).ne_missing(pl.lit(flow.initial)).alias("lost"),
+        (~pl.col("state").gather(first_row).is_in([flow.initial, *log.initial]).fill_null(False)).alias("lost"),
         pl.col("missed_until").gather(first_row).alias("_missed_before"),
     )
     last = saves.select("missed_until", *standing)[last_row]
@@ -149,20 +253,35 @@ def _asked(procedure: Procedure) -> Iterator[tuple[str, pl.Expr]]:
     """What the procedure's checks want to know about the first save of a kind."""
     yield "gap_row", pl.col("missed") > 0
     yield "untold_state", pl.col("state").is_null()
+    for name in sorted(procedure.activities_in_conditions()):
+        yield from _done_or_untold(name)
     for requirement in procedure.requirements:
-        match requirement:
-            case StepDone():
-                activity = procedure.step(requirement.step).activity
-                yield f"untold_{activity}", pl.col(f"is_{activity}").is_null()
-                for name in (activity, *requirement.gate):
-                    yield f"done_{name}", pl.col(f"is_{name}")
-            case FieldAtGate():
-                for name in requirement.gate:
-                    yield f"done_{name}", pl.col(f"is_{name}")
-            case RespondedInTime():
-                responded = pl.col(f"is_{requirement.response}") & ~pl.col("first")
-                yield f"answer_{requirement.response}", responded & pl.col("human")
-                yield f"unsigned_{requirement.response}", responded & pl.col("human").is_null()
+        if isinstance(requirement, StepDone):
+            yield from _done_or_untold(procedure.step(requirement.step).activity)
+        yield from _asked_by(requirement)
+
+
+def _asked_by(requirement: Demand) -> Iterator[tuple[str, pl.Expr]]:
+    match requirement:
+        case StepDone() | FieldAtGate() | Reviewed() | LinkedAtGate():
+            for name in requirement.gate:
+                yield f"done_{name}", pl.col(f"is_{name}")
+        case StagesApproved(before=name):
+            yield f"done_{name}", pl.col(f"is_{name}")
+        case ApprovedBeforeStart(start=name) | LinkedInTime(after=name):
+            yield from _done_or_untold(name)
+        case TrackKept():
+            for name in (requirement.before, *requirement.steps()):
+                yield from _done_or_untold(name)
+        case RespondedInTime(response=name):
+            responded = pl.col(f"is_{name}") & ~pl.col("first")
+            yield f"answer_{name}", responded & pl.col("human")
+            yield f"unsigned_{name}", responded & pl.col("human").is_null()
+
+
+def _done_or_untold(activity: str) -> Iterator[tuple[str, pl.Expr]]:
+    yield f"done_{activity}", pl.col(f"is_{activity}")
+    yield f"untold_{activity}", pl.col(f"is_{activity}").is_null()
 
 
 def _firsts(saves: pl.DataFrame, cases: int, name: str, condition: pl.Expr) -> pl.Series:

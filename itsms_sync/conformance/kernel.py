@@ -12,12 +12,20 @@ from typing import Any
 
 import polars as pl
 
+from itsms_sync.conformance.approvals import (
+    approver_implements,
+    late_approval,
+    missing_stage,
+    plans_missing,
+    self_approval,
+)
 from itsms_sync.conformance.assignment import ping_pong
-from itsms_sync.conformance.control_flow import forbidden_transition, reopened, skipped_step
+from itsms_sync.conformance.control_flow import forbidden_transition, reopened, skipped_step, wrong_track
 from itsms_sync.conformance.data import field_at_gate, priority_by_matrix
 from itsms_sync.conformance.history import Force, History, history
+from itsms_sync.conformance.linkage import linked_late, not_linked, not_reviewed
 from itsms_sync.conformance.time import late_resolution, late_response
-from itsms_sync.conformance.verdicts import NO_PROCEDURE, VERDICTS, Status
+from itsms_sync.conformance.verdicts import DOES_NOT_APPLY, NO_PROCEDURE, UNDECIDED, VERDICTS, Status
 from itsms_sync.procedures.model import Procedure
 from itsms_sync.sms.cases import CaseLog
 from itsms_sync.sms.conditions import Type
@@ -37,13 +45,22 @@ class Check:
 CHECKS: dict[str, Check] = {
     check.id: check
     for check in (
-        Check("CF1", 1, "skipped step", skipped_step),
-        Check("CF2", 1, "forbidden transition", forbidden_transition),
+        Check("CF1", 2, "skipped step", skipped_step),
+        Check("CF2", 2, "forbidden transition", forbidden_transition),
         Check("CF5", 1, "reopen", reopened),
-        Check("DA1", 1, "closure data", field_at_gate),
+        Check("CF11", 1, "wrong track", wrong_track),
+        Check("RO1", 1, "self-approval", self_approval),
+        Check("RO2", 1, "approver implements", approver_implements),
+        Check("RO4", 1, "missing stage or quorum", missing_stage),
+        Check("DA1", 2, "closure data", field_at_gate),
+        Check("DA3", 1, "plans missing at approval", plans_missing),
         Check("DA6", 1, "priority matrix", priority_by_matrix),
-        Check("TI1", 1, "response time", late_response),
+        Check("TI1", 2, "response time", late_response),
         Check("TI2", 1, "resolution time", late_resolution),
+        Check("TI6", 1, "retroactive approval", late_approval),
+        Check("LI1", 1, "not linked in time", linked_late),
+        Check("LI4", 1, "failure without review", not_reviewed),
+        Check("LI9", 1, "without trigger", not_linked),
         Check("ST3", 1, "ping-pong", ping_pong),
     )
 }
@@ -54,6 +71,8 @@ def judge(log: CaseLog, versions: Sequence[Procedure], types: dict[str, Type], n
 
     ``versions`` in order of ``valid_from``; ``types`` as conditions see the attributes; ``now`` in ms.
     """
+    if log.cases.is_empty():
+        return pl.DataFrame(schema=VERDICTS)
     parts = [
         _in_force(_judged(history(log, version, types, now, force)), force)
         for version, force in zip(versions, _forces(versions), strict=True)
@@ -77,9 +96,7 @@ def _forces(versions: Sequence[Procedure]) -> list[Force]:
 def _judged(prepared: History) -> list[pl.DataFrame]:
     """One frame of ``VERDICTS`` and ``instant`` per requirement."""
     return [
-        CHECKS[requirement.check]
-        .judge(prepared, requirement)
-        .select(
+        _applied(prepared, requirement.applies, CHECKS[requirement.check].judge(prepared, requirement)).select(
             "case",
             pl.lit(requirement.id).alias("requirement"),
             pl.lit(requirement.check).alias("check"),
@@ -89,6 +106,35 @@ def _judged(prepared: History) -> list[pl.DataFrame]:
         for requirement in prepared.procedure.requirements
         if requirement.check in CHECKS
     ]
+
+
+def _applied(prepared: History, applies: str | None, verdicts: pl.DataFrame) -> pl.DataFrame:
+    """The verdicts, except of cases to which the requirement does not apply. Where it perhaps does not apply the case
+    counts neither way: counted only where it is fulfilled, it would make the rest look better than it is.
+    """
+    if applies is None:
+        return verdicts
+    verdicts = verdicts.with_columns(prepared.stands(applies).alias("_applies"))
+    outside = ~pl.col("_applies")
+    unsure = pl.col("_applies").is_null() & (pl.col("status") != Status.NOT_APPLICABLE.value)
+    nothing = pl.when(outside | unsure)
+    return verdicts.with_columns(
+        pl.when(outside)
+        .then(pl.lit(Status.NOT_APPLICABLE.value))
+        .when(unsure)
+        .then(pl.lit(Status.UNKNOWN.value))
+        .otherwise("status")
+        .alias("status"),
+        pl.when(outside)
+        .then(pl.lit(DOES_NOT_APPLY))
+        .when(unsure)
+        .then(pl.lit(UNDECIDED))
+        .otherwise("reason")
+        .alias("reason"),
+        pl.when(outside).then(None).otherwise("at").alias("at"),
+        nothing.then(None).otherwise("recheck_at").alias("recheck_at"),
+        nothing.then(None).otherwise("detail").alias("detail"),
+    )
 
 
 def _in_force(frames: Sequence[pl.DataFrame], force: Force) -> list[pl.DataFrame]:

@@ -15,12 +15,14 @@ from itsms_sync.conformance.verdicts import (
     CLOCK,
     GAP,
     LOST,
+    NO_ACTIVITY,
     NOT_DELIVERED,
     OTHER_PRIORITY,
     RUNNING,
     Rule,
     Status,
     decide,
+    phrase,
 )
 from itsms_sync.procedures.model import Limit, ResolvedInTime, RespondedInTime
 from itsms_sync.sms.conditions import compile
@@ -41,10 +43,11 @@ def late_response(history: History, requirement: RespondedInTime) -> pl.DataFram
         _gap_at(history),
     )
     answered, deadline = pl.col("answered"), pl.col("deadline")
+    lacking = f"{NO_ACTIVITY}: {requirement.response}"
     late = (
         pl.when(answered.is_not_null())
         .then(_took("answered after", answered - pl.col("since")))
-        .otherwise(pl.lit(f"no response within {_span(limit)}"))
+        .otherwise(pl.lit(f"no response within {span(limit)}"))
     )
     return decide(
         frame,
@@ -56,6 +59,7 @@ def late_response(history: History, requirement: RespondedInTime) -> pl.DataFram
             # What has no trace, or no name, after the deadline excuses nothing.
             Rule(pl.col("gap_at") <= deadline, Status.UNKNOWN, GAP, "deadline"),
             Rule(pl.col("unsigned") <= deadline, Status.UNKNOWN, ACTOR, "deadline"),
+            Rule(pl.lit(requirement.response in history.lacking), Status.UNKNOWN, lacking, "deadline"),
             Rule(ALWAYS, Status.DEVIATING, at="deadline", detail=late),
         ],
         judged_as_of="since",
@@ -86,7 +90,7 @@ def late_resolution(history: History, requirement: ResolvedInTime) -> pl.DataFra
     detail = (
         pl.when(stopped)
         .then(_took("resolved after", pl.col("worked")))
-        .otherwise(pl.lit(f"not resolved within {_span(limit)}"))
+        .otherwise(pl.lit(f"not resolved within {span(limit)}"))
     )
     return decide(
         frame,
@@ -189,12 +193,15 @@ def _millis(limit: Limit) -> int:
     return int(limit.time.total_seconds() * 1000)
 
 
-def _span(millis: int) -> str:
+def span(millis: int) -> str:
+    """A duration in words."""
     minutes = millis // 60_000
     hours, minutes = divmod(minutes, 60)
+    if hours >= 48 and not (minutes or hours % 24):
+        return f"{hours // 24} days"
     return f"{hours} h {minutes} min" if hours and minutes else f"{hours} h" if hours else f"{minutes} min"
 
 
 def _took(text: str, millis: pl.Expr) -> pl.Expr:
     minutes = millis // 60_000
-    return pl.format("{} {} h {} min", pl.lit(text), minutes // 60, minutes % 60)
+    return phrase(f"{text} ", minutes // 60, " h ", minutes % 60, " min")

@@ -24,6 +24,18 @@ CLOCK = "clock went back"
 COUNTER = "the counter of reopenings tells of more than the history"
 CUT = "short cut cannot be decided"
 NO_PROCEDURE = "no procedure in force"
+NOT_READ = "not read"
+"""Prefix of the reason where parts of a case could not be read completely: absence says nothing then."""
+NO_ACTIVITY = "no activity in this source"
+UNDECIDED = "whether it applies cannot be told"
+APPROVER = "approver not known"
+APPROVAL = "stage or decision of an approval not known"
+APPROVED_WHEN = "time of the approval not known"
+FOR_ANOTHER = "a person concerned wrote the approval of another"
+REQUESTER = "who asked for it is not known"
+IMPLEMENTER = "who implemented it is not known"
+TASK = "type or state of a task not known"
+NO_TRACK = "no documented track"
 
 BY_SHORT_CUT = "short cut: "
 NOT_REACHED = "gate not reached"
@@ -31,6 +43,10 @@ STILL_OPEN = "case still open"
 RUNNING = "within the limit"
 OTHER_PRIORITY = "another priority"
 NEVER_RESOLVED = "never resolved"
+DOES_NOT_APPLY = "does not apply"
+NO_APPROVAL = "no approval was given"
+NOT_APPROVED = "not approved"
+NOT_STARTED = "work not started"
 
 VERDICTS = {
     "case": pl.UInt32,
@@ -46,6 +62,17 @@ VERDICTS = {
 without a new fact (both ms, or null), ``detail`` what happened, in the mapping's words."""
 
 ALWAYS = pl.lit(True)
+
+
+def phrase(*parts: str | pl.Expr) -> pl.Expr:
+    """One text of words and columns; null if one of the columns is."""
+    # pl.format would read better, but polars 2.1 panics in it where a filter has emptied the first chunk of a column.
+    return pl.concat_str(pl.lit(part) if isinstance(part, str) else part for part in parts)
+
+
+def in_words(name: str) -> str:
+    """The name of an attribute, an activity or a role as people read it."""
+    return name.replace("_", " ")
 
 
 @dataclass(frozen=True, slots=True)

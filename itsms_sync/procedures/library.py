@@ -6,15 +6,16 @@ from collections.abc import Iterator
 from collections.abc import Mapping as MappingOf
 from dataclasses import dataclass
 
-from itsms_sync.procedures.model import Procedure
-from itsms_sync.sms.mapping import Mapping
+from itsms_sync.procedures.model import LinkedAtGate, LinkedInTime, Procedure
+from itsms_sync.sms.conditions import Type
+from itsms_sync.sms.mapping import Mapping, ProcessMapping
 from itsms_sync.sms.processes import Process, Processes
 from itsms_sync.sms.strict import Fault
 
 
 @dataclass(frozen=True, slots=True)
 class Library:
-    """``mappings`` by system; ``procedures`` by process, oldest version first; ``digests`` by file name."""
+    """``mappings`` by name; ``procedures`` by process, oldest version first; ``digests`` by file name."""
 
     processes: Processes
     mappings: MappingOf[str, Mapping]
@@ -24,11 +25,16 @@ class Library:
     def process(self, name: str) -> Process:
         return self.processes.processes[name]
 
-    def judged_processes(self, system: str) -> Iterator[str]:
-        """Processes for which the system has a mapping and there is a procedure."""
-        mapping = self.mappings.get(system)
+    def judged_processes(self, mapped_by: str) -> Iterator[str]:
+        """Processes which the mapping of that name has and for which there is a procedure."""
+        mapping = self.mappings.get(mapped_by)
         if mapping is not None:
             yield from (name for name in mapping.processes if name in self.procedures)
+
+    def kinds(self, mapped_by: str, process: str) -> frozenset[str]:
+        """Kinds of record of which a case of the process consists."""
+        mapping = self.mappings[mapped_by].processes[process]
+        return frozenset((mapping.kind, *(part.kind for _, part in mapping.parts.named())))
 
     def problems_of(self, procedure: Procedure) -> Iterator[Fault]:
         """What is wrong in a procedure, alone and with the other documents."""
@@ -38,7 +44,32 @@ class Library:
         for role in ("owner", "approver"):
             if getattr(procedure, role) not in self.processes.roles:
                 yield Fault((role,), f"role {getattr(procedure, role)!r} is not defined in processes.yaml")
-        for mapping in self.mappings.values():
-            part = mapping.processes.get(procedure.process)
-            if part is not None and not mapping.problems():
-                yield from procedure.problems_with(part.types(), set(part.activities))
+        if self.parts(procedure.process):
+            yield from self._type_problems(procedure.process)
+            yield from procedure.problems_with(self.types(procedure.process), self.activities(procedure.process))
+
+    def parts(self, process: str) -> list[ProcessMapping]:
+        """What each mapping that knows the process says of it."""
+        found = (mapping.processes.get(process) for mapping in self.mappings.values())
+        return [part for part in found if part is not None]
+
+    def types(self, process: str) -> dict[str, Type]:
+        """Type of each attribute that any mapping gives to the process; what one system lacks is unknown there."""
+        return {name: type_ for part in self.parts(process) for name, type_ in part.types().items()}
+
+    def activities(self, process: str) -> set[str]:
+        """The activities that any mapping produces for the process."""
+        return {name for part in self.parts(process) for name in part.activities}
+
+    def looked_through(self) -> frozenset[str]:
+        """Roles of links through which requirements look at further links."""
+        demands = (r for versions in self.procedures.values() for version in versions for r in version.requirements)
+        return frozenset(role for r in demands if isinstance(r, LinkedInTime | LinkedAtGate) for role in r.via)
+
+    def _type_problems(self, process: str) -> Iterator[Fault]:
+        types = self.types(process)
+        for part in self.parts(process):
+            for name, type_ in part.types().items():
+                if type_ != types[name]:
+                    message = f"attribute {name!r} is {type_} in one mapping and {types[name]} in another"
+                    yield Fault(("process",), message)

@@ -4,7 +4,8 @@ A requirement's id survives versions: nonconformities are identified by it. What
 ``conformance``; this module only says what the document demands.
 """
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from datetime import date, timedelta
 from enum import StrEnum
 from typing import Annotated, Literal
@@ -14,9 +15,17 @@ from pydantic import ConfigDict, Field, StringConstraints
 from itsms_sync.sms.conditions import Type
 from itsms_sync.sms.mapping import condition_problems
 from itsms_sync.sms.processes import Slug
-from itsms_sync.sms.strict import Fault, Strict
+from itsms_sync.sms.strict import Fault, Place, Strict
 
 RequirementId = Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Z0-9]*(-[A-Z0-9]+)+$", max_length=50)]
+Quorum = Literal["any", "all"] | Annotated[int, Field(ge=1)]
+"""How many of those who were asked have to approve: ``any``: one, and none rejects; ``all``: every one; a number: at
+least so many.
+"""
+
+DID = "did_"
+"""Prefix of the booleans that tell in a condition whether an activity has happened: ``did_<activity>``."""
+_DID = re.compile(rf"\b{DID}([a-z][a-z0-9_]*)")
 
 
 class Severity(StrEnum):
@@ -64,6 +73,7 @@ class ShortCut(Strict):
     id: Slug
     title: str
     when: str
+    """A condition over the attributes as they stand, and over ``did_<activity>``: whether it had happened by then."""
     skips: tuple[str, ...] = ()
     allows: tuple[Edge, ...] = ()
 
@@ -108,6 +118,10 @@ class Demand(Strict):
     """Why it matters, to a person who is about to spend time on it."""
     proof: str
     """What later cases have to show for the matter to be closed."""
+    applies: str | None = None
+    """A condition over the attributes as they stand and ``did_<activity>``; cases for which it is false are not
+    judged.
+    """
 
 
 class StepDone(Demand):
@@ -176,6 +190,115 @@ class NoPingPong(Demand):
     attribute: Slug = "group"
 
 
+class NotSelfApproved(Demand):
+    """RO1: nobody approves what they asked for themselves."""
+
+    check: Literal["RO1"]
+    requesters: Annotated[tuple[Slug, ...], Field(min_length=1)]
+    """Attributes that name who asked for it."""
+
+
+class ApproverNotImplementer(Demand):
+    """RO2: nobody implements what they approved."""
+
+    check: Literal["RO2"]
+    implementers: tuple[Slug, ...] = ()
+    """Attributes that name who implements, while the case is in one of the states ``during``."""
+    during: tuple[str, ...] = ()
+    task_types: tuple[str, ...] = ()
+    """Whoever held a task of one of these types implemented, too."""
+
+
+class StagesApproved(Demand):
+    """RO4: every stage of approval has its quorum when the work begins."""
+
+    check: Literal["RO4"]
+    stages: Annotated[dict[str, Quorum], Field(min_length=1)]
+    """State in which the approval is asked -> quorum."""
+    before: Slug
+    """Activity that must not happen before."""
+
+
+class FieldsAtApproval(Demand):
+    """DA3: what is to be approved is written down when it is approved."""
+
+    check: Literal["DA3"]
+    fields: Annotated[tuple[Slug, ...], Field(min_length=1)]
+    stages: Annotated[tuple[str, ...], Field(min_length=1)]
+
+
+class ApprovedBeforeStart(Demand):
+    """TI6: the work begins after its approval, or is approved within the time of grace."""
+
+    check: Literal["TI6"]
+    start: Slug
+    """Activity with which the work begins."""
+    started: Slug | None = None
+    """Attribute with the instant of the beginning as somebody wrote it down; the earlier of the two counts."""
+    stages: Annotated[tuple[str, ...], Field(min_length=1)]
+    grace: timedelta = timedelta(0)
+
+
+class LinkedInTime(Demand):
+    """LI1: the case is linked to another record in time."""
+
+    check: Literal["LI1"]
+    roles: Annotated[tuple[Slug, ...], Field(min_length=1)]
+    """What the other record is to the case; one of them is enough."""
+    via: tuple[Slug, ...] = ()
+    """A link of a record counts, too, to which the case has a link of this role."""
+    after: Slug
+    """Activity with which the limit begins to run."""
+    limit: Limit
+
+
+class Reviewed(Demand):
+    """LI4: there was a review when the gate is reached: a task that is done, or a field that is filled."""
+
+    check: Literal["LI4"]
+    tasks: tuple[str, ...] = ()
+    """Types of tasks."""
+    fields: tuple[Slug, ...] = ()
+    gate: Annotated[tuple[Slug, ...], Field(min_length=1)]
+
+
+class LinkedAtGate(Demand):
+    """LI9: the case is linked to another record when the gate is reached."""
+
+    check: Literal["LI9"]
+    roles: Annotated[tuple[Slug, ...], Field(min_length=1)]
+    via: tuple[Slug, ...] = ()
+    gate: Annotated[tuple[Slug, ...], Field(min_length=1)]
+
+
+class Track(Strict):
+    """One way through the procedure, and what shows that a case went it."""
+
+    when: str
+    """Condition over the attributes as they stand and ``did_<activity>``; of several that are true the first counts."""
+    needs: tuple[Slug, ...] = ()
+    """Activities that happen on this track before the work begins."""
+    forbids: tuple[Slug, ...] = ()
+    """Activities that do not."""
+    fields: tuple[Slug, ...] = ()
+    """Attributes that are filled by then."""
+
+
+class TrackKept(Demand):
+    """CF11: the case goes the way that its kind demands."""
+
+    check: Literal["CF11"]
+    tracks: Annotated[dict[Slug, Track], Field(min_length=1)]
+    before: Slug
+    """Activity with which the work begins."""
+    fixed: Slug | None = None
+    """Attribute that may change in an initial state only."""
+
+    def steps(self) -> tuple[str, ...]:
+        """The activities of which tracks say whether they happen."""
+        return tuple(name for track in self.tracks.values() for name in (*track.needs, *track.forbids))
+
+
 class NotJudged(Demand):
     """A requirement that no check of this version can judge; it is listed with what is missing, never passed over."""
 
@@ -192,6 +315,15 @@ Requirement = Annotated[
     | RespondedInTime
     | ResolvedInTime
     | NoPingPong
+    | NotSelfApproved
+    | ApproverNotImplementer
+    | StagesApproved
+    | FieldsAtApproval
+    | ApprovedBeforeStart
+    | LinkedInTime
+    | Reviewed
+    | LinkedAtGate
+    | TrackKept
     | NotJudged,
     Field(discriminator="check"),
 ]
@@ -219,6 +351,39 @@ class Procedure(Strict):
         """The step of that id; raises ``KeyError``."""
         return {step.id: step for step in self.steps}[step_id]
 
+    def called(self, activity: str) -> str:
+        """The activity as people know it: by the step that shows in it, or else by its own name."""
+        steps = (f"{step.id} {step.title}" for step in self.steps if step.activity == activity)
+        return next(steps, activity.replace("_", " "))
+
+    def approved_work(self) -> set[str]:
+        """The activities that must not happen before an approval."""
+        before = {r.before for r in self.requirements if isinstance(r, StagesApproved)}
+        return before | {r.start for r in self.requirements if isinstance(r, ApprovedBeforeStart)}
+
+    def stages(self) -> set[str]:
+        """The states in which approvals are asked."""
+        staged = (StagesApproved, FieldsAtApproval, ApprovedBeforeStart)
+        return {stage for r in self.requirements if isinstance(r, staged) for stage in r.stages}
+
+    def attributes(self) -> dict[str, Type]:
+        """The attributes that requirements name outside of conditions, with the type that checks read."""
+        return {name: type_ for r in self.requirements for name, type_ in _attributes_of(r)}
+
+    def activities(self) -> set[str]:
+        """The activities that requirements name, in conditions, too."""
+        named = {name for requirement in self.requirements for name in _activities_of(requirement)}
+        steps = {self.step(r.step).activity for r in self.requirements if isinstance(r, StepDone)}
+        return named | steps | self.activities_in_conditions()
+
+    def activities_in_conditions(self) -> set[str]:
+        """The activities of which conditions ask whether they happened."""
+        return {name for text, _ in self._conditions() for name in activities_in(text)}
+
+    def requirement_conditions(self) -> list[str]:
+        """The conditions of requirements over the attributes as they stand."""
+        return [text for text, place in self._conditions() if place[0] == "requirements"]
+
     def problems(self) -> list[Fault]:
         """Everything that is wrong inside the document beyond its shape."""
         return [*self._flow_problems(), *self._requirement_problems()]
@@ -241,30 +406,50 @@ class Procedure(Strict):
         steps = {step.id for step in self.steps}
         seen: set[str] = set()
         for index, requirement in enumerate(self.requirements):
+            place = ("requirements", index)
             if requirement.id in seen:
-                yield Fault(("requirements", index, "id"), f"requirement {requirement.id!r} stands here twice")
+                yield Fault((*place, "id"), f"requirement {requirement.id!r} stands here twice")
             seen.add(requirement.id)
             if isinstance(requirement, StepDone) and requirement.step not in steps:
-                yield Fault(("requirements", index, "step"), f"step {requirement.step!r} is not documented under steps")
+                yield Fault((*place, "step"), f"step {requirement.step!r} is not documented under steps")
+            for key, states in _states_of(requirement):
+                for state in sorted(set(states) - self.flow.states()):
+                    yield Fault((*place, key), f"state {state!r} is not documented under flow")
+            for message in _lacks_of(requirement):
+                yield Fault(place, message)
 
     def problems_with(self, types: dict[str, Type], activities: set[str]) -> list[Fault]:
-        """What does not fit a mapping: conditions over unknown attributes, activities that nothing can produce."""
+        """What does not fit the mappings of the process, whose attributes and activities these are: conditions over
+        unknown attributes, activities that nothing can produce.
+        """
         return [
-            *self._condition_problems(types),
+            *self._condition_problems({**types, **dict.fromkeys((DID + name for name in activities), Type.BOOLEAN)}),
             *self._activity_problems(activities),
             *self._attribute_problems(types),
         ]
 
-    def _condition_problems(self, types: dict[str, Type]) -> Iterator[Fault]:
+    def _conditions(self) -> Iterator[tuple[str, Place]]:
+        """The conditions that may ask what was done, each with its place."""
         for index, cut in enumerate(self.short_cuts):
-            yield from condition_problems(cut.when, types, ("short_cuts", index, "when"))
+            yield cut.when, ("short_cuts", index, "when")
+        for index, requirement in enumerate(self.requirements):
+            if requirement.applies is not None:
+                yield requirement.applies, ("requirements", index, "applies")
+            if isinstance(requirement, TrackKept):
+                for name, track in requirement.tracks.items():
+                    yield track.when, ("requirements", index, "tracks", name, "when")
+
+    def _condition_problems(self, types: dict[str, Type]) -> Iterator[Fault]:
+        for text, place in self._conditions():
+            yield from condition_problems(text, types, place)
+        lasting = {name: type_ for name, type_ in types.items() if not name.startswith(DID)}
         for index, requirement in enumerate(self.requirements):
             if isinstance(requirement, ResolvedInTime) and requirement.pause is not None:
-                yield from condition_problems(requirement.pause, types, ("requirements", index, "pause"))
+                yield from condition_problems(requirement.pause, lasting, ("requirements", index, "pause"))
 
     def _attribute_problems(self, types: dict[str, Type]) -> Iterator[Fault]:
         for index, requirement in enumerate(self.requirements):
-            for name in _attributes_of(requirement):
+            for name, _ in _attributes_of(requirement):
                 if name not in types:
                     yield Fault(("requirements", index), f"no mapping has the attribute {name!r}")
 
@@ -278,10 +463,23 @@ class Procedure(Strict):
                     yield Fault(("requirements", index), f"no mapping produces the activity {name!r}")
 
 
-def _attributes_of(requirement: Demand) -> tuple[str, ...]:
+def activities_in(condition: str) -> set[str]:
+    """The activities of which a condition asks whether they happened."""
+    return set(_DID.findall(condition))
+
+
+def _attributes_of(requirement: Demand) -> tuple[tuple[str, Type], ...]:
     match requirement:
         case NotReopened(counter=str(counter)):
-            return (counter,)
+            return ((counter, Type.NUMBER),)
+        case ApprovedBeforeStart(started=str(started)):
+            return ((started, Type.INSTANT),)
+        case _:
+            return tuple((name, Type.TEXT) for name in _texts_of(requirement))
+
+
+def _texts_of(requirement: Demand) -> Iterable[str]:
+    match requirement:
         case FieldAtGate():
             return (requirement.field,)
         case PriorityByMatrix():
@@ -290,15 +488,51 @@ def _attributes_of(requirement: Demand) -> tuple[str, ...]:
             return ("priority",)
         case NoPingPong():
             return (requirement.attribute,)
+        case NotSelfApproved():
+            return requirement.requesters
+        case ApproverNotImplementer():
+            return requirement.implementers
+        case FieldsAtApproval() | Reviewed():
+            return requirement.fields
+        case TrackKept():
+            fixed = () if requirement.fixed is None else (requirement.fixed,)
+            return (*fixed, *(name for track in requirement.tracks.values() for name in track.fields))
         case _:
             return ()
 
 
 def _activities_of(requirement: Demand) -> tuple[str, ...]:
     match requirement:
-        case StepDone() | FieldAtGate():
+        case StepDone() | FieldAtGate() | Reviewed() | LinkedAtGate():
             return requirement.gate
         case RespondedInTime():
             return (requirement.response,)
+        case StagesApproved():
+            return (requirement.before,)
+        case ApprovedBeforeStart():
+            return (requirement.start,)
+        case LinkedInTime():
+            return (requirement.after,)
+        case TrackKept():
+            return (requirement.before, *requirement.steps())
         case _:
             return ()
+
+
+def _states_of(requirement: Demand) -> Iterator[tuple[str, Iterable[str]]]:
+    match requirement:
+        case StagesApproved() | FieldsAtApproval() | ApprovedBeforeStart():
+            yield "stages", requirement.stages
+        case ApproverNotImplementer():
+            yield "during", requirement.during
+
+
+def _lacks_of(requirement: Demand) -> Iterator[str]:
+    """What is wrong among the keys of one requirement."""
+    match requirement:
+        case Reviewed(tasks=(), fields=()):
+            yield "a review shows in tasks or in fields: name at least one"
+        case ApproverNotImplementer(task_types=(), implementers=()):
+            yield "who implements shows in attributes (implementers) or in tasks (task_types): name at least one"
+        case ApproverNotImplementer() if bool(requirement.implementers) != bool(requirement.during):
+            yield "implementers are looked at during states of the case: name both or none"

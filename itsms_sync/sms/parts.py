@@ -37,13 +37,15 @@ def approvals(facts: PartFacts, part: Part, now: int) -> pl.DataFrame:
     decided = pl.col("state").is_in(DECIDED)
     told = pl.col("decided") if "decided" in part.attributes else pl.col("since")
     exact = pl.col("decided").is_not_null() if "decided" in part.attributes else pl.col("exact")
+    # A source that keeps the decision itself keeps it as the approver's own.
+    actor = pl.coalesce("actor", "approver") if "decided" in part.attributes else pl.col("actor")
     rows = rows.with_columns(
         pl.col("first_at").alias("asked_at"),
         pl.when(decided & (told <= now)).then(told).alias("decided_at"),
         exact.alias("exact"),
-        pl.when(decided).then("actor").alias("actor"),
+        pl.when(decided).then(actor).alias("actor"),
         pl.when(pl.col("stage") != "").then("stage").alias("stage"),
-        pl.when(decided).then(~pl.col("actor").is_in(sorted(facts.system_accounts))).alias("human"),
+        pl.when(decided).then(~actor.is_in(sorted(facts.system_accounts))).alias("human"),
     )
     return rows.select(pl.col(name).cast(type_) for name, type_ in APPROVALS.items()).sort("case", "asked_at", "id")
 

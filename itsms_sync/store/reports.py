@@ -252,8 +252,10 @@ def _unfinished(connection: Connection, source_id: int) -> Iterator[str]:
 def _not_served(connection: Connection, source_id: int) -> list[str]:
     """Streams that the source refuses or does not have."""
     told = gap.c.reason.in_(("not-served", "refused"))
-    open_ones = select(gap.c.stream).distinct().where(
-        gap.c.source_id == source_id, gap.c.stream != "source", told, gap.c.closed_at.is_(None)
+    open_ones = (
+        select(gap.c.stream)
+        .distinct()
+        .where(gap.c.source_id == source_id, gap.c.stream != "source", told, gap.c.closed_at.is_(None))
     )
     return sorted(connection.execute(open_ones).scalars())
 
