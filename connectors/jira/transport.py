@@ -1,24 +1,31 @@
-"""The only file that knows the ``jira`` library: JSON in, JSON out.
+"""The only file that knows the ``jira`` library: JSON in, JSON out, for Jira Cloud and Jira Data Center.
 
-Owns the login, the form of requests, paging, and what a status, a header or a body means to us. Leaves deadlines and
-retries to ``itsms_sync.http`` and the content of tickets to ``connector``.
+Owns the login, the edition, the form of requests, and what a status, a header or a body means to us. Leaves deadlines
+and retries to ``itsms_sync.http``, the walk over issues to ``walk`` and the content of tickets to ``tickets``.
 
 Of the library we use what it does well, an authenticated session and addresses. Its retries are off, because they
 repeat a create whose answer was lost; its objects are not used, because they hold on to the session; its errors lose
-the names of the fields, so that we read the answers ourselves. A login that has died does not always show: search then
-answers as if nobody had asked, with an empty list. So nothing is searched or written before the account was seen.
+the names of the fields, so that we read the answers ourselves; its own idea of the edition is not asked, because it
+takes a site that it has not asked for Data Center and calls what Cloud has removed. REST v2 serves both editions, and
+with it texts are wiki markup, as in the history.
+
+A login that has died does not always show: search then answers as if nobody had asked, with an empty list. So nothing
+is searched or written before the account was seen, and an answer that names nobody is refused.
 """
 
 import base64
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import orjson
 import requests
 
 from itsms_sync.connector import Access, Refused, SourceError, Unavailable
-from itsms_sync.http import answer, retry_after
+from itsms_sync.http import answer, http_date_millis, retry_after
+from itsms_sync.records import Millis
 
 if TYPE_CHECKING:
     from jira import JIRA
@@ -27,23 +34,50 @@ T = TypeVar("T")
 Json = dict[str, Any]
 
 _LOGIN = "X-Seraph-LoginReason"
+_ACCOUNT = "X-AUSERNAME"
+_DESK = "servicedeskapi/"
 _PAGE = 100
 _MOST_PAGES = 1000
 _LONGEST_SENTENCE = 500
 _STEPS: Mapping[int, str] = {
-    401: "check user name and API token of this source; tokens expire after a year at the latest",
+    401: (
+        "check user name and API token of this source (Data Center: user name and password, or a personal access "
+        "token alone); tokens expire after a year at the latest"
+    ),
     403: "give the account the permission for this in the project; if Jira wants a CAPTCHA, log in once with a browser",
     404: "check that it exists and that the account has the permission Browse Projects",
     410: "Jira has removed this interface; update itsms_sync",
 }
 
 
+class Edition(StrEnum):
+    CLOUD = "cloud"
+    DATA_CENTER = "datacenter"
+
+
+class Denied(Refused):
+    """This request is refused; others may not be."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
 class LoggedOut(Refused):
     """The login does not work."""
 
 
+@contextmanager
+def documented(what: str) -> Iterator[None]:
+    """For code that takes a part of an answer to pieces: ``Unavailable`` if it has not its documented form."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise Unavailable(f"{what} has not its documented form ({error!r})") from None
+
+
 class Site:
-    """A Jira Cloud site as one account sees it.
+    """A Jira site as one account sees it.
 
     Every ``parse`` takes the answer's JSON; a ``KeyError``, ``TypeError`` or ``ValueError`` of it means that the answer
     does not have its documented form.
@@ -54,39 +88,93 @@ class Site:
         self._secrets: Mapping[str, str] = {}
         self._client: JIRA | None = None
         self._proven = False
-        self._confirmed = False
+        self._edition: Edition | None = None
+        self.confirmed = False
         """Whether the last answer said that the login worked."""
+        self.server_time: Millis | None = None
+        """The site's clock at the last answer."""
+
+    @property
+    def edition(self) -> Edition:
+        """As the site says."""
+        if self._edition is None:
+            self._edition = self.get("serverInfo", edition_of)
+        return self._edition
+
+    @property
+    def account(self) -> str:
+        """Our own identifier there: the account id, on Data Center the key."""
+        return self.get("myself", own_account)
 
     def get(self, path: str, parse: Callable[[Any], T], **query: str | int) -> T:
         """Read a resource of REST v2."""
         return self._reading(lambda: self._parsed("GET", path, parse, query=query))
 
-    def described(self, path: str) -> tuple[Json, Mapping[str, str]]:
+    def described(self, path: str, parse: Callable[[Any], T]) -> tuple[T, Mapping[str, str]]:
         """A resource and the headers that came with it."""
 
-        def once() -> tuple[Json, Mapping[str, str]]:
+        def once() -> tuple[T, Mapping[str, str]]:
             response = self._exchange("GET", path)
-            return self._shaped(response, path, dict), response.headers
+            return self._shaped(response, path, parse), response.headers
 
         return self._reading(once)
 
+    def ask(self, path: str, body: Json, parse: Callable[[Any], T]) -> T:
+        """Read a resource of REST v2 whose question is too long for an address."""
+        return self._reading(lambda: self._parsed("POST", path, parse, body=body))
+
+    def desk(self, path: str, parse: Callable[[Any], T], **query: str | int) -> T:
+        """Read a resource of Jira Service Management."""
+        return self._reading(lambda: self._parsed("GET", _DESK + path, parse, query=query))
+
+    def desk_values(self, path: str) -> list[Json]:
+        """All values of a paged resource of Jira Service Management."""
+        found: list[Json] = []
+        for _ in range(_MOST_PAGES):
+            page, last = self.desk(
+                path, lambda body: (list(body["values"]), bool(body["isLastPage"])), start=len(found), limit=_PAGE
+            )
+            found += page
+            if last:
+                return found
+            if not page:
+                break
+        raise Unavailable(f"{self._access.name}: the pages of {path} do not end; try again later")
+
     def listed(self, path: str, name: str, **query: str | int) -> list[Json]:
-        """All values of a resource that is paged by ``startAt`` and holds them under ``name``."""
+        """All values of a resource that is paged by ``startAt``, and that holds them under ``name`` or ``values``."""
         found: list[Json] = []
         while True:
-            page = self.get(path, lambda body: (list(body[name]), int(body["total"])), startAt=len(found), **query)
-            found += page[0]
-            if not page[0] or len(found) >= page[1]:
+            page, total = self.get(path, lambda body: _values(body, name), startAt=len(found), **query)
+            found += page
+            if not page or (total is not None and len(found) >= total):
                 return found
 
     def search(self, jql: str, fields: Sequence[str], properties: Sequence[str], parse: Callable[[Any], T]) -> list[T]:
         """All issues, each parsed. Nothing is found only if the account was seen to be ours after that."""
         self.prove()
-        found = [parsed for page in self._pages(jql, fields, properties, parse) for parsed in page]
-        if not found and not self._confirmed:
+        asked: Json = {"jql": jql, "fields": list(fields), "properties": list(properties), "maxResults": _PAGE}
+        walk = self._tokens if self.edition is Edition.CLOUD else self._offsets
+        found = walk(asked, parse)
+        if not found:
+            self.confirm()
+        return found
+
+    def newest(self, project: str, most: int) -> list[str]:
+        """Ids of the issues that were made last in a project."""
+        asked = {"jql": f'project = "{project}" ORDER BY created DESC', "fields": ["created"], "maxResults": most}
+        path = "search/jql" if self.edition is Edition.CLOUD else "search"
+        return self.ask(path, asked, lambda body: [str(issue["id"]) for issue in body["issues"]])
+
+    def lost(self, projects: Sequence[str]) -> list[str]:
+        """Those of the projects that are not there for this account."""
+        return [key for key in projects if not self._is_there(f"project/{key}")]
+
+    def confirm(self) -> None:
+        """After an answer that shows nothing: see that we are still logged in. Raises ``Refused`` if we are not."""
+        if not self.confirmed:
             self._proven = False
             self.prove()
-        return found
 
     def post(self, path: str, body: Json, parse: Callable[[Any], T]) -> T:
         """Write once. ``parse`` gets ``None`` where Jira answers without a body."""
@@ -99,35 +187,56 @@ class Site:
     def prove(self) -> None:
         """See once that we are logged in. Raises ``Refused`` if we are not."""
         if not self._proven:
-            self.get("myself", lambda body: str(body["accountId"]))
+            self.get("myself", own_account)
             self._proven = True
 
     # --- one exchange
 
-    def _pages(
-        self, jql: str, fields: Sequence[str], properties: Sequence[str], parse: Callable[[Any], T]
-    ) -> Iterator[list[T]]:
-        asked: Json = {"jql": jql, "fields": list(fields), "properties": list(properties), "maxResults": _PAGE}
+    def _is_there(self, path: str) -> bool:
+        try:
+            return bool(self.get(path, dict))
+        except Denied as denial:
+            if denial.status != 404:
+                raise
+            return False
+
+    def _tokens(self, asked: Json, parse: Callable[[Any], T]) -> list[T]:
+        """Cloud's walk; whichever of the two signs of the end comes first counts."""
+        found: list[T] = []
         seen: set[str] = set()
-        for _ in range(_MOST_PAGES):
-            issues, token = self._page(asked, parse)
-            yield issues
+
+        def parsed(body: Json) -> tuple[list[T], str | None]:
+            token = None if body.get("isLast") else body.get("nextPageToken")
+            return [parse(issue) for issue in body["issues"]], str(token) if token else None
+
+        while len(seen) < _MOST_PAGES:
+            issues, token = self.ask("search/jql", asked, parsed)
+            found += issues
             if token is None:
-                return
+                return found
             if token in seen:
                 break
             seen.add(token)
             asked = {**asked, "nextPageToken": token}
         raise Unavailable(f"{self._access.name}: the pages of a search do not end; try again later")
 
-    def _page(self, asked: Json, parse: Callable[[Any], T]) -> tuple[list[T], str | None]:
-        """Issues, and the token of the next page; whichever of the two signs of the end comes first counts."""
+    def _offsets(self, asked: Json, parse: Callable[[Any], T]) -> list[T]:
+        """Data Center's walk. The index knows properties of issues only when they are read one by one."""
+        found: list[T] = []
 
-        def parsed(body: Json) -> tuple[list[T], str | None]:
-            token = None if body.get("isLast") else body.get("nextPageToken")
-            return [parse(issue) for issue in body["issues"]], str(token) if token else None
+        def parsed(body: Json) -> tuple[list[Json], int]:
+            return list(body["issues"]), int(body["total"])
 
-        return self._reading(lambda: self._parsed("POST", "search/jql", parsed, body=asked))
+        query = {name: asked[name] for name in ("jql", "fields", "maxResults")}
+        while True:
+            issues, total = self.ask("search", {**query, "startAt": len(found)}, parsed)
+            found += [self._with_properties(issue, asked, parse) for issue in issues]
+            if not issues or len(found) >= total:
+                return found
+
+    def _with_properties(self, issue: Json, asked: Json, parse: Callable[[Any], T]) -> T:
+        names = ",".join(asked["properties"])
+        return self.get(f"issue/{issue['id']}", parse, fields=",".join(asked["fields"]), properties=names)
 
     def _reading(self, once: Callable[[], T]) -> T:
         try:
@@ -171,10 +280,11 @@ class Site:
         from jira import JIRAError
 
         client, data = self._client or self._connected(), None if body is None else self._encoded(body)
-        self._confirmed = False
+        headers = {"X-ExperimentalApi": "opt-in"} if path.startswith(_DESK) else {}
+        self.confirmed = False
         try:
             response: requests.Response = client._session.request(
-                method, client._get_url(path), params=query, data=data
+                method, self._address(client, path), params=query, data=data, headers=headers
             )
         except JIRAError as error:
             if error.response is None:
@@ -184,8 +294,13 @@ class Site:
         # not raised above, since printing a chained JIRAError would print headers and bodies
         if not response.ok or _is_logged_out(response):
             raise self._failure(response, method, path)
-        self._confirmed = response.headers.get(_LOGIN) == "OK"
+        self.confirmed = response.headers.get(_LOGIN) == "OK"
+        self.server_time = http_date_millis(response.headers.get("Date"))
         return response
+
+    def _address(self, client: "JIRA", path: str) -> str:
+        desk = path.startswith(_DESK)
+        return f"{self._access.url.rstrip('/')}/rest/{path}" if desk else str(client._get_url(path))
 
     def _encoded(self, body: Json) -> bytes:
         try:
@@ -206,7 +321,7 @@ class Site:
         secret = self._secrets.get("token") or self._secrets.get("password")
         name = self._secrets.get("username")
         if not secret:
-            raise Refused(f"{self._access.name}: no credential; name an API token for this source")
+            raise Refused(f"{self._access.name}: no credential; name an API token or a password for this source")
         client = JIRA(
             self._access.url,
             options={"rest_api_version": "2", "check_update": False},
@@ -241,13 +356,31 @@ class Site:
         if status >= 500 or status == 408:
             return Unavailable(told, retry_after=wait_s, sent=method != "GET")
         step = _STEPS.get(status, "correct what it names in the options of this source or in the project")
-        return Refused(f"{told}; {step}")
+        return Denied(f"{told}; {step}", status)
 
     def _secret_forms(self) -> list[str]:
         """The secrets as they are and as they travel."""
         secrets = [self._secrets[name] for name in ("token", "password") if self._secrets.get(name)]
         pairs = [f"{self._secrets.get('username', '')}:{secret}".encode() for secret in secrets]
         return [*(base64.b64encode(pair).decode() for pair in pairs), *secrets]
+
+
+def edition_of(info: Json) -> Edition:
+    """From ``serverInfo``; Data Center calls itself a server."""
+    return Edition.CLOUD if info["deploymentType"] == "Cloud" else Edition.DATA_CENTER
+
+
+def own_account(body: Json) -> str:
+    """From ``myself``."""
+    return str(body["accountId"] if "accountId" in body else body["key"])
+
+
+def _values(body: Json, name: str) -> tuple[list[Json], int | None]:
+    """Values of a page and how many there are; Data Center names them differently and does not always count them."""
+    total = body.get("total")
+    if total is None and "isLast" not in body:
+        raise ValueError("a page that neither counts nor says whether it is the last one")
+    return list(body[name] if name in body else body["values"]), None if total is None else int(total)
 
 
 def _content(response: requests.Response) -> Any:
@@ -257,8 +390,11 @@ def _content(response: requests.Response) -> Any:
 
 
 def _is_logged_out(response: requests.Response) -> bool:
+    """Whether the answer was given to nobody, whatever its status."""
     reason = response.headers.get(_LOGIN, "")
-    return response.status_code == 401 or "AUTHENTICATED_FAILED" in reason or "AUTHENTICATION_DENIED" in reason
+    refused = "AUTHENTICATED_FAILED" in reason or "AUTHENTICATION_DENIED" in reason
+    captcha = "CAPTCHA" in response.headers.get("X-Authentication-Denied-Reason", "")
+    return response.status_code == 401 or refused or captcha or response.headers.get(_ACCOUNT) == "anonymous"
 
 
 def _sentence(response: requests.Response) -> str:

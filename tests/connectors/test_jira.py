@@ -17,24 +17,15 @@ from hypothesis import strategies as st
 
 from connectors.jira.connector import PLUGIN
 from connectors.jira.simulator import Simulator, serve
-from connectors.jira.translate import (
-    BODY_LIMIT,
-    PROPERTY,
-    SUMMARY_LIMIT,
-    escaped,
-    key_label,
-    markup,
-    millis,
-    plain,
-    summary,
-    translate,
-)
+from connectors.jira.texts import BODY_LIMIT, SUMMARY_LIMIT, escaped, markup, plain, summary
+from connectors.jira.translate import PROPERTY, key_label, millis
 from itsms_sync.connector import Access, Connector, Refused, Unavailable
 from itsms_sync.http import Http, Limits, Stop, Transport
-from itsms_sync.records import Action, Block, Facts, Gap, Item, Row, Ticket, Window, Write, Written
+from itsms_sync.records import Action, Block, Gap, Item, Ticket, Window, Write, Written
 
 KEY = "INC-I5-WORK.all.g1"
 TOKEN = "ATATT3xFfGF0-not-a-real-token"
+LOGINS = {"cloud": ("bot@example.com", TOKEN), "datacenter": ("bot", TOKEN)}
 SITE = """
 fields:
   - {id: customfield_10050, name: Cause, type: string}
@@ -82,20 +73,27 @@ class Vault:
 
 
 @pytest.fixture
-def jira(tmp_path: Path) -> Iterator[Simulator]:
+def vault() -> Vault:
+    return Vault()
+
+
+@pytest.fixture(params=["cloud", "datacenter"])
+def edition(request: pytest.FixtureRequest) -> str:
+    """What does not depend on the edition holds for both."""
+    return str(request.param)
+
+
+@pytest.fixture
+def jira(tmp_path: Path, edition: str, vault: Vault) -> Iterator[Simulator]:
+    vault.held = {"username": LOGINS[edition][0], "token": TOKEN}
     data = tmp_path / "site.yaml"
     data.write_text(SITE, "utf-8")
-    simulator = serve(data=[data], options={"token": TOKEN})
+    simulator = serve(data=[data], options={"token": TOKEN, "edition": edition})
     yield simulator
     simulator.stop()
 
 
 Connect = Callable[..., Connector]
-
-
-@pytest.fixture
-def vault() -> Vault:
-    return Vault()
 
 
 def access(url: str, vault: Vault, kind: type[Http] = Http, **options: Any) -> Access:
@@ -165,10 +163,14 @@ def spoil(jira: Simulator, *rules: Mapping[str, Any]) -> None:
     assert 200 == requests.post(jira.url + "/_sim/faults", json=rules, timeout=5).status_code
 
 
+def login(jira: Simulator) -> tuple[str, str]:
+    """As the site accepts it."""
+    says = requests.get(f"{jira.url}/rest/api/2/serverInfo", timeout=5).json()["deploymentType"]
+    return LOGINS["cloud" if says == "Cloud" else "datacenter"]
+
+
 def ask(jira: Simulator, path: str, **query: Any) -> Any:
-    return requests.get(
-        f"{jira.url}/rest/api/2/{path}", params=query, auth=("bot@example.com", TOKEN), timeout=5
-    ).json()
+    return requests.get(f"{jira.url}/rest/api/2/{path}", params=query, auth=login(jira), timeout=5).json()
 
 
 # --- text -------------------------------------------------------------------------------------------------------------
@@ -368,7 +370,7 @@ def test_find_is_exact_and_oldest_first(jira: Simulator, connect: Connect) -> No
                 "labels": [key_label(KEY)],
             }
         },
-        auth=("bot@example.com", TOKEN),
+        auth=login(jira),
         timeout=5,
     )
     assert 201 == clone.status_code
@@ -392,7 +394,7 @@ def test_find_reads_all_pages(connect: Connect, jira: Simulator) -> None:
                 },
                 "properties": [{"key": PROPERTY, "value": {"key": KEY}}],
             },
-            auth=("bot@example.com", TOKEN),
+            auth=login(jira),
             timeout=5,
         )
     assert 103 == len(found(target))
@@ -463,10 +465,18 @@ def test_what_cannot_be_set_is_told(connect: Connect) -> None:
     ).dropped
 
 
-def test_a_person_is_assigned(jira: Simulator, target: Connector) -> None:
-    outcome = written(target, creation(assignee="5b10ac8d82e05b22cc7d4e03"))
+def test_a_person_is_assigned(jira: Simulator, target: Connector, edition: str) -> None:
+    account = "5b10ac8d82e05b22cc7d4e03"
+    form, wanted = ("accountId", account) if edition == "cloud" else ("name", user_name(jira))
+    outcome = written(target, creation(assignee=wanted))
     assert () == outcome.dropped
-    assert "5b10ac8d82e05b22cc7d4e03" == ask(jira, f"issue/{outcome.id}")["fields"]["assignee"]["accountId"]
+    assert wanted == ask(jira, f"issue/{outcome.id}")["fields"]["assignee"][form]
+
+
+def user_name(jira: Simulator) -> str:
+    """Of somebody on Data Center who can be assigned."""
+    people = ask(jira, "user/assignable/search", project="CAPA", username=".")
+    return next(str(each["name"]) for each in people if each["name"] != "bot")
 
 
 def test_facts_that_are_too_large_are_refused_before_sending(jira: Simulator, target: Connector) -> None:
@@ -550,13 +560,13 @@ def test_an_order_to_stop_does_not_lose_an_acknowledged_write(jira: Simulator, v
 
 def test_a_read_is_repeated(jira: Simulator, target: Connector) -> None:
     created(target)
-    spoil(jira, {"method": "POST", "path": "/search/jql", "do": "status", "status": 503, "times": 2})
+    spoil(jira, {"method": "POST", "path": "/search", "do": "status", "status": 503, "times": 2})
     assert 1 == len(found(target))
 
 
 @pytest.mark.parametrize("do", ["status", "html_200", "truncate", "drop_before"])
 def test_a_read_that_fails_is_unavailable(jira: Simulator, target: Connector, do: str) -> None:
-    spoil(jira, {"path": "/search/jql", "do": do, "times": 99})
+    spoil(jira, {"path": "/search", "do": do, "times": 99})
     with pytest.raises(Unavailable) as caught:
         target.find(KEY)
     assert not caught.value.sent
@@ -605,7 +615,8 @@ def odd() -> Iterator[Callable[[Mapping[str, Any]], Odd]]:
     running: list[Odd] = []
 
     def start(answers: Mapping[str, Any]) -> Odd:
-        running.append(Odd({"GET myself": {"accountId": "a"}, **answers}))
+        cloud = {"deploymentType": "Cloud", "version": "1001", "baseUrl": "https://acme.example"}
+        running.append(Odd({"GET myself": {"accountId": "a"}, "GET serverInfo": cloud, **answers}))
         return running[-1]
 
     yield start
@@ -624,7 +635,7 @@ def test_an_empty_answer_that_does_not_confirm_the_login_is_checked(
 ) -> None:
     site = odd({"POST search/jql": {"issues": [], "isLast": True}})
     assert [] == list(found(PLUGIN.connect(access(site.url, vault))))
-    assert ["myself", "search/jql", "myself"] == [path for _, path, _ in site.asked]
+    assert ["myself", "serverInfo", "search/jql", "myself"] == [path for _, path, _ in site.asked]
 
 
 @pytest.mark.parametrize("strange", [[], {}, {"issues": [{"id": "1"}]}, {"issues": None}, "x", None])
@@ -652,10 +663,13 @@ def test_through_the_gateway_people_are_sent_to_the_site(odd: Callable[[Mapping[
     assert "https://acme.example#0c1d" == target.identify().instance
 
 
-def test_another_product_than_cloud_is_refused(odd: Callable[[Mapping[str, Any]], Odd], vault: Vault) -> None:
-    site = odd({"GET serverInfo": {"deploymentType": "Server", "version": "9.12.5"}})
-    with pytest.raises(Refused, match="not Jira Cloud"):
-        PLUGIN.connect(access(site.url, vault)).identify()
+@pytest.mark.parametrize(("says", "is_meant"), [("Server", "cloud"), ("Cloud", "datacenter")])
+def test_another_edition_than_the_one_named_is_refused(
+    odd: Callable[[Mapping[str, Any]], Odd], vault: Vault, says: str, is_meant: str
+) -> None:
+    site = odd({"GET serverInfo": {"deploymentType": says, "version": "9.12.5"}})
+    with pytest.raises(Refused, match=f"not {is_meant}, as the option deployment says"):
+        PLUGIN.connect(access(site.url, vault, deployment=is_meant)).identify()
 
 
 def test_every_write_carries_the_header_against_forged_requests(
@@ -739,10 +753,16 @@ def test_a_comment_is_escaped(jira: Simulator, target: Connector) -> None:
     outcome = written(target, later(Action.COMMENT, ticket, body=(Block("paragraph", "[~admin] {color:red}x"),)))
     assert (ticket, ()) == (outcome.ticket, outcome.dropped)
     comments = ask(jira, f"issue/{ticket.id}/comment")["comments"]
-    assert (["\\[\\~admin\\] \\{color:red\\}x"], [True]) == (
-        [each["body"] for each in comments],
-        [each["jsdPublic"] for each in comments],
-    )
+    assert ["\\[\\~admin\\] \\{color:red\\}x"] == [each["body"] for each in comments]
+    assert [] == [each for each in comments if is_internal(jira, each)]
+
+
+def is_internal(jira: Simulator, comment: Mapping[str, Any]) -> bool:
+    """Cloud says it in the comment, Data Center in a property of it."""
+    if "jsdPublic" in comment:
+        return not comment["jsdPublic"]
+    told = ask(jira, f"comment/{comment['id']}/properties/sd.public.comment")
+    return bool(told.get("value", {}).get("internal"))
 
 
 def test_a_comment_in_a_service_desk_is_internal(jira: Simulator, connect: Connect) -> None:
@@ -750,7 +770,17 @@ def test_a_comment_in_a_service_desk_is_internal(jira: Simulator, connect: Conne
     ticket = created(target)
     outcome = written(target, later(Action.COMMENT, ticket, body=(Block("paragraph", "not for customers"),)))
     assert () == outcome.dropped
-    assert [False] == [each["jsdPublic"] for each in ask(jira, f"issue/{ticket.id}/comment")["comments"]]
+    assert [True] == [is_internal(jira, each) for each in ask(jira, f"issue/{ticket.id}/comment")["comments"]]
+
+
+@pytest.mark.parametrize("edition", ["datacenter"])
+def test_a_comment_that_may_be_public_is_told(jira: Simulator, connect: Connect) -> None:
+    target = connect(project="DESK", issue_type="Task")
+    ticket = created(target)
+    spoil(jira, {"path": "/properties/sd.public.comment", "do": "status", "status": 404, "times": None})
+    outcome = written(target, later(Action.COMMENT, ticket, body=(Block("paragraph", "not for customers"),)))
+    assert 1 == len(outcome.dropped)
+    assert "whether the comment is internal" in outcome.dropped[0]
 
 
 def test_amending_changes_only_what_is_given(jira: Simulator, target: Connector) -> None:
@@ -794,7 +824,7 @@ def test_tickets_are_linked_once(jira: Simulator, target: Connector) -> None:
 
 def test_a_link_to_nowhere_or_of_an_unknown_type_is_refused(connect: Connect) -> None:
     ticket = created(connect())
-    with pytest.raises(Refused, match="Issue does not exist"):
+    with pytest.raises(Refused, match=r"(?i)issue does not exist"):
         connect().write(later(Action.LINK, ticket, link_to="99999"))
     with pytest.raises(Refused, match="No issue link type with name 'Causes'"):
         connect(link_type="Causes").write(later(Action.LINK, ticket, link_to=ticket.id))
@@ -847,7 +877,7 @@ def test_a_step_that_requires_more_is_refused_unless_it_is_given(connect: Connec
 
 @pytest.mark.parametrize("action", [Action.COMMENT, Action.AMEND, Action.LINK, Action.TRANSITION])
 def test_a_ticket_that_is_gone_is_refused(target: Connector, action: Action) -> None:
-    with pytest.raises(Refused, match="does not exist or you do not have permission"):
+    with pytest.raises(Refused, match=r"(?i)issue does not exist"):
         target.write(Write(action, KEY, ticket="99999", to_state="Done", link_to="1"))
     with pytest.raises(Refused, match="needs the id of a ticket"):
         target.write(Write(action, KEY))
@@ -856,25 +886,26 @@ def test_a_ticket_that_is_gone_is_refused(target: Connector, action: Action) -> 
 # --- the rest of the protocol -----------------------------------------------------------------------------------------
 
 
-def test_identity(jira: Simulator, target: Connector) -> None:
-    identity = target.identify()
-    assert ("Jira Cloud", jira.url, True) == (identity.product, identity.instance, identity.simulated)
-    assert "5b10ac8d82e05b22cc7d4e01" == identity.account
+def test_identity(jira: Simulator, target: Connector, edition: str) -> None:
+    identity, own = target.identify(), ask(jira, "myself")
+    product = {"cloud": "Jira Cloud", "datacenter": "Jira Data Center"}[edition]
+    assert (product, jira.url, True) == (identity.product, identity.instance, identity.simulated)
+    assert own["accountId" if edition == "cloud" else "key"] == identity.account
     assert identity.server_time is not None
     assert 60_000 > abs(time.time() * 1000 - identity.server_time)
 
 
-def test_what_is_not_served_is_a_gap(target: Connector) -> None:
+def test_what_is_not_served_is_a_gap(connect: Connect) -> None:
     window = Window(("summary",), {}, 60_000, 100)
-    for gap in (target.pull("incident", window), target.directory(), target.configuration("incident")):
+    reader = connect(project=None, projects=["CAPA"])
+    for gap in (
+        connect().pull("issue", window),
+        reader.pull("incident", window),
+        reader.find(KEY),
+        reader.write(creation()),
+    ):
         assert isinstance(gap, Gap)
         assert ("not-served", True) == (gap.reason, bool(gap.message))
-
-
-def test_translation_of_nothing_is_nothing() -> None:
-    assert Facts((), ()) == translate("incident", []) == PLUGIN.translate("x", [])
-    with pytest.raises(ValueError, match="incident"):
-        translate("incident", [Row("issue", "1", {})])
 
 
 @pytest.mark.parametrize(
@@ -887,6 +918,9 @@ def test_translation_of_nothing_is_nothing() -> None:
         {"project": "CAPA", "labels": ["two words"]},
         {"project": "CAPA", "index_lag": -1},
         {"project": "CAPA", "deployment": "server"},
+        {"projects": ["capa"]},
+        {"projects": ["CAPA"], "approvals_field": "Approvals"},
+        {"projects": ["CAPA"], "approval_types": ['10104") OR issuetype in ("1']},
         {"project": "CAPA", "fields": {"labels": ["x"]}},
     ],
 )
@@ -897,7 +931,7 @@ def test_wrong_options_are_errors(options: Mapping[str, Any]) -> None:
 
 def test_options_have_their_stock_values() -> None:
     options = PLUGIN.check_options({"project": "CAPA"})
-    assert ("Task", "Relates", 60) == (options["issue_type"], options["link_type"], options["index_lag"])
+    assert ("Task", "Relates", None) == (options["issue_type"], options["link_type"], options["index_lag"])
     assert {"S1": "Highest", "S2": "High", "S3": "Medium", "S4": "Low"} == dict(options["severity_priority"])
 
 

@@ -1,0 +1,267 @@
+"""One Jira site as its account sees it: the calls of the connector protocol, for Cloud and Data Center.
+
+Owns which streams a kind has and what the site says about itself, its people and its choices. Leaves requests to
+``transport``, pages and cursors to ``walk``, histories to ``history``, forms of values to ``values``, approvals and
+service levels to ``desk``, facts to ``translate``, writes to ``tickets``.
+
+The history and the comments of a page's issues come before the page itself: its cursor says that all of them are
+stored.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from connectors.jira.desk import Desk
+from connectors.jira.history import EXPAND, Histories
+from connectors.jira.options import Options
+from connectors.jira.tickets import GATEWAY, Tickets
+from connectors.jira.translate import APPROVALS, COMMENTS, HISTORY, ISSUES, SLAS, millis, translate
+from connectors.jira.transport import Denied, Edition, Site, documented, edition_of
+from connectors.jira.values import COMMENT, Fields, person, shape
+from connectors.jira.walk import Batch, Cursor, Question, Walk
+from itsms_sync.connector import Access, Refused
+from itsms_sync.http import http_date_millis
+from itsms_sync.records import (
+    Configuration,
+    Directory,
+    Gap,
+    Group,
+    Identity,
+    Millis,
+    Page,
+    Person,
+    Row,
+    Ticket,
+    Window,
+    Write,
+    Written,
+)
+
+Json = Mapping[str, Any]
+
+_INDEX_LAG_S = 60.0
+"""Cloud names no bound and Data Center indexes each node by itself; a minute is generous for both."""
+_HISTORY = ("issue", "created", "author", "items")
+_COMMENT = ("issue", "created", "author", "text")
+_PAGE = 1000
+"""People of one answer."""
+_LISTS = ("status", "issuetype", "priority", "resolution")
+
+
+class Jira:
+    """One site, read and written by one account."""
+
+    def __init__(self, access: Access, options: Options, site: Site, tickets: Tickets) -> None:
+        self._access = access
+        self._options = options
+        self._site = site
+        self._tickets = tickets
+        self._described: list[Json] = []
+
+    @property
+    def index_lag(self) -> float:
+        """Seconds."""
+        return _INDEX_LAG_S if self._options.index_lag is None else self._options.index_lag
+
+    def identify(self) -> Identity:
+        """Instance, account and server time. Asks for the account first: it is what proves the login."""
+        account = self._site.account
+        (edition, version, address, at), headers = self._site.described("serverInfo", _about)
+        if self._options.deployment not in (None, edition):
+            raise Refused(
+                f"{self._access.name}: the site is not {self._options.deployment}, as the option deployment says, but "
+                f"{edition}; correct the address or the option"
+            )
+        _, _, cloud = self._access.url.partition(GATEWAY)
+        return Identity(
+            product="Jira Cloud" if edition is Edition.CLOUD else "Jira Data Center",
+            version=version,
+            instance="#".join(filter(None, (address or self._access.url, cloud.strip("/")))),
+            account=account,
+            server_time=at or http_date_millis(headers.get("Date")),
+            simulated="simulator" in headers.get("Server", ""),
+        )
+
+    # --- reading
+
+    def pull(self, kind: str, window: Window) -> Iterator[Page] | Gap:
+        """Issues with their history and comments, approvals, or service levels, of the projects that are read."""
+        if kind not in (ISSUES, APPROVALS, SLAS):
+            return Gap(kind, "not-served", f"Jira has no records of kind {kind}: correct the mapping")
+        if not self._options.projects:
+            return Gap(kind, "not-served", "nothing is read: name the projects in the option projects of this source")
+        if kind == ISSUES:
+            return self._issues(window)
+        desk = Desk(self._access, self._options, self._site, self._fields())
+        return desk.approvals(window) if kind == APPROVALS else desk.slas(window)
+
+    def _issues(self, window: Window) -> Iterator[Page]:
+        form = "accountId" if self._site.edition is Edition.CLOUD else "key"
+        fields = Fields(window, self._fields(), self._access.border, form)
+        expand = "" if self._site.edition is Edition.CLOUD else EXPAND
+        question = Question(self._options.projects, tuple(fields.asked), expand=expand)
+        histories, seen = Histories(self._site), False
+        walk = Walk(self._site, question, window.overlap, window.page_size)
+        for batch in walk.pages(Cursor.read(window.cursors.get(ISSUES, ""))):
+            seen = seen or bool(batch.issues)
+            with documented("an issue or its history"):
+                logs, cut = histories.of(batch.issues)
+                changes = [row for issue in batch.issues for row in fields.history(issue, logs[str(issue["id"])])]
+                rows = [fields.row(issue) for issue in batch.issues]
+            yield _page(HISTORY, _HISTORY, changes, batch, cut)
+            if COMMENT in window.fields:
+                yield _page(COMMENTS, _COMMENT, self._comments(batch.issues, fields), batch)
+            yield _page(ISSUES, fields.stored, rows, batch, fields.gaps() if batch.closed and seen else ())
+
+    def _comments(self, issues: Sequence[Json], fields: Fields) -> list[Row]:
+        """All comments; search shows some of them, and how many there are."""
+        rows: list[Row] = []
+        for issue in issues:
+            id, shown = str(issue["id"]), issue["fields"].get(COMMENT) or {}
+            comments = list(shown.get("comments") or ())
+            if len(comments) < int(shown.get("total") or 0):
+                comments = self._site.listed(f"issue/{id}/comment", "comments", orderBy="created")
+            with documented(f"a comment of {issue['key']}"):
+                rows += [Row(COMMENTS, str(each["id"]), fields.comment(id, each)) for each in comments]
+        return rows
+
+    def _fields(self) -> Sequence[Json]:
+        """What the site says about its fields; read anew once a day, with the directory."""
+        if not self._described:
+            self._described = self._site.get("field", _described)
+        return self._described
+
+    # --- people and choices
+
+    def directory(self) -> Directory | Gap:
+        """Accounts as pseudonyms, and groups. What may not be read is a gap, the other one goes on."""
+        people, no_people = _tried("users", self._people)
+        groups, no_groups = _tried("groups", self._groups)
+        return Directory(people[0], groups[0], (*no_people, *people[1], *no_groups, *groups[1]))
+
+    def _people(self) -> tuple[list[Any], list[Gap]]:
+        cloud = self._site.edition is Edition.CLOUD
+        query: dict[str, str | int] = {} if cloud else {"username": ".", "includeInactive": "true"}
+        people: dict[str, Person] = {}
+        position = 0
+        while True:
+            page = self._site.get(
+                "users/search" if cloud else "user/search",
+                lambda body: [self._person(account) for account in body],
+                startAt=position,
+                maxResults=_PAGE,
+                **query,
+            )
+            before, position = len(people), position + len(page)
+            people.update((each.names[0], each) for each in page if each is not None)
+            if len(people) == before:  # at the end, or a site that shows the same page again
+                return list(people.values()), []
+
+    def _person(self, account: Json) -> Person | None:
+        """``None`` for an account that nothing tells from others."""
+        border = self._access.border
+        if person(border, account) is None:
+            return None
+        forms = [form for form in ("accountId", "key", "name") if account.get(form)]
+        names = [border.person(form, str(account[form])) for form in forms]
+        if account.get("emailAddress"):
+            names.append(border.person("email", str(account["emailAddress"]).lower()))
+        return Person(tuple(names), account.get("accountType") == "app", account.get("active"))
+
+    def _groups(self) -> tuple[list[Any], list[Gap]]:
+        if self._site.edition is Edition.CLOUD:
+            found = self._site.listed("group/bulk", "values")
+            return [Group(str(group["groupId"]), str(group["name"]), None) for group in found], []
+        names, total = self._site.get(
+            "groups/picker",
+            lambda body: ([str(group["name"]) for group in body["groups"]], int(body["total"])),
+            maxResults=_PAGE,
+        )
+        cut = f"{len(names)} of {total} groups are shown: raise jira.ajax.autocomplete.limit to see all of them"
+        return [Group(name, name, None) for name in names], [Gap("groups", "list-cut", cut)] if len(
+            names
+        ) < total else []
+
+    def configuration(self, kind: str) -> Configuration | Gap:
+        """Labels of choices and types of fields as far as they may be read."""
+        if kind != ISSUES:
+            return Configuration({}, {})
+        self._described = self._site.get("field", _described)
+        choices: dict[str, Mapping[str, str]] = {}
+        gaps: list[Gap] = []
+        for name in _LISTS:
+            (labels, _), missing = _tried(name, lambda name=name: (self._site.get(name, _labels), []))  # type: ignore[misc]
+            choices[name] = dict(labels)
+            gaps += missing
+        (links, _), missing = _tried("issuelinks", self._link_types)
+        (options, _), no_options = _tried("options", self._options_of_selects)
+        choices["issuelinks"] = dict(links)
+        choices.update(options)
+        types = {str(field["id"]): shape(str(field["id"]), field.get("schema") or {}).base for field in self._described}
+        return Configuration(choices, types, (*gaps, *missing, *no_options))
+
+    def _link_types(self) -> tuple[list[Any], list[Gap]]:
+        return self._site.get("issueLinkType", lambda body: _labels(body["issueLinkTypes"])), []
+
+    def _options_of_selects(self) -> tuple[list[Any], list[Gap]]:
+        """Options as the create screens show them; the list of all needs an administrator."""
+        found: dict[str, dict[str, str]] = {}
+        for project in self._options.projects:
+            types = f"issue/createmeta/{project}/issuetypes"
+            for type_ in self._site.listed(types, "issueTypes"):
+                for field in self._site.listed(f"{types}/{type_['id']}", "fields"):
+                    name = str(field.get("fieldId") or field.get("key"))
+                    if name.startswith("customfield_"):
+                        for option in field.get("allowedValues") or ():
+                            if "id" in option:
+                                label = option.get("value") or option.get("name")
+                                found.setdefault(name, {})[str(option["id"])] = str(label)
+        return list(found.items()), []
+
+    # --- tickets
+
+    def find(self, key: str) -> Sequence[Ticket] | Gap:
+        """All tickets of ours with the key, oldest first."""
+        return self._tickets.find(key)
+
+    def write(self, write: Write) -> Written | Gap:
+        """Perform one write once and read the ticket back by its id."""
+        return self._tickets.write(write)
+
+
+def _page(stream: str, fields: tuple[str, ...], rows: Sequence[Row], batch: Batch, gaps: Sequence[Gap] = ()) -> Page:
+    facts = translate(ISSUES, rows)
+    return Page(
+        stream=stream,
+        fields=fields,
+        rows=rows,
+        records=facts.records,
+        events=facts.events,
+        cursor=str(batch.cursor),
+        closed=batch.closed,
+        asked=batch.asked,
+        server_time=batch.server_time,
+        gaps=gaps,
+    )
+
+
+def _tried(what: str, read: Callable[[], tuple[list[Any], list[Gap]]]) -> tuple[tuple[list[Any], list[Gap]], list[Gap]]:
+    """What could be read, or the gap."""
+    try:
+        return read(), []
+    except Denied as denial:
+        return ([], []), [Gap(what, "refused", str(denial))]
+
+
+def _about(body: dict[str, Any]) -> tuple[Edition, str, str, Millis | None]:
+    """Edition, version, address for people and clock of ``serverInfo``."""
+    return edition_of(body), str(body.get("version", "")), str(body.get("baseUrl", "")), millis(body.get("serverTime"))
+
+
+def _described(body: Sequence[Json]) -> list[Json]:
+    """``KeyError`` or ``TypeError`` if these are no fields."""
+    return [{**field, "id": str(field["id"]), "name": str(field["name"])} for field in body]
+
+
+def _labels(body: Sequence[Json]) -> list[tuple[str, str]]:
+    return [(str(one["id"]), str(one["name"])) for one in body]
