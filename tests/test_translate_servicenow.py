@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connectors.servicenow.columns import Columns, stripped
-from connectors.servicenow.translate import literal, millis, plain, record_url, translate
+from connectors.servicenow.translate import label_field, literal, millis, plain, record_url, shown, translate
 from itsms_sync.records import Event, Facts, Record, Row
 
 NOON = 1783252800000
@@ -67,6 +67,20 @@ def audit_row(**changes: object) -> Row:
 )
 def test_plain_is_the_raw_value_in_every_shape(cell: object, raw: str | None) -> None:
     assert raw == plain(cell)
+
+
+@pytest.mark.parametrize(
+    ("cell", "label"),
+    [
+        ({"display_value": "Closed", "value": "7"}, "Closed"),
+        ({"display_value": "", "value": "7"}, "7"),
+        ({"display_value": None, "value": ""}, ""),
+        ("7", "7"),
+        (None, None),
+    ],
+)
+def test_shown_is_the_label_where_there_is_one(cell: object, label: str | None) -> None:
+    assert label == shown(cell)
 
 
 @given(st.datetimes(datetime(1970, 1, 1), datetime(9999, 12, 31, 23, 59, 59)))
@@ -147,6 +161,43 @@ def test_a_record_without_number_counter_or_birth_is_still_one() -> None:
     assert ("s1", None, None) == (record.label, record.created, record.version)
 
 
+@pytest.mark.parametrize("kind", ["sysapproval_approver", "task_sla", "task_ci"])
+def test_a_record_without_a_number_goes_by_that_of_its_task(kind: str) -> None:
+    body = {"sys_updated_on": "2026-07-05 12:00:00", label_field(kind): "CHG0030001", "number": "none of its own"}
+    assert ["CHG0030001"] == [record.label for record in translate(kind, [Row(kind, "s1", body)]).records]
+
+
+def note_row(**changes: object) -> Row:
+    body = {
+        "sys_id": "n1",
+        "name": "incident",
+        "element": "comments",
+        "element_id": "i1",
+        "value": "text:1",
+        "sys_created_on": "2026-07-05 12:00:00",
+        "sys_created_by": "p_1",
+    }
+    return Row("sys_journal_field:incident", "n1", {name: v for name, v in {**body, **changes}.items() if v != "-"})
+
+
+def test_a_note_is_an_event_that_has_no_order_of_its_own() -> None:
+    expected = Event("i1", "comments", "", "text:1", NOON, "p_1", "journal", "n1", None)
+    assert Facts([], [expected]) == translate("incident", [note_row()])
+
+
+@pytest.mark.parametrize(
+    ("changes", "new", "actor"),
+    [
+        ({"value": "-"}, None, "p_1"),
+        ({"sys_created_by": "-"}, "text:1", None),
+        ({"sys_created_by": ""}, "text:1", None),
+    ],
+)
+def test_what_a_note_does_not_show_is_unknown(changes: dict[str, object], new: str | None, actor: str | None) -> None:
+    (event,) = translate("incident", [note_row(**changes)]).events
+    assert (new, actor) == (event.new, event.actor)
+
+
 @pytest.mark.parametrize(
     "row",
     [
@@ -156,6 +207,10 @@ def test_a_record_without_number_counter_or_birth_is_still_one() -> None:
         Row("incident", "i1", {"sys_updated_on": ""}),
         Row("sys_audit:incident:saves", "a2", {"sys_created_on": "2026-07-05 12:00:00"}),
         Row("sys_audit:problem", "a3", audit_row().body),
+        note_row(sys_created_on="yesterday"),
+        note_row(element_id=""),
+        note_row(element="-"),
+        Row("sys_journal_field:problem", "n2", note_row().body),
     ],
 )
 def test_a_broken_or_foreign_row_is_no_fact(row: Row) -> None:
@@ -210,6 +265,16 @@ SECRET = "geheim"
         ("short_description", "text:mieheg"),
         ("close_notes", "text:mieheg"),
         ("backout_plan", "text:mieheg"),
+        ("special_instructions", "text:mieheg"),
+        ("review_comments", "text:mieheg"),
+        ("approver", "sys_id:mieheg"),
+        ("requested_by", "sys_id:mieheg"),
+        ("requested_for", "sys_id:mieheg"),
+        ("opened_by", "sys_id:mieheg"),
+        ("cab_delegate", "sys_id:mieheg"),
+        ("sysapproval.number", SECRET),
+        ("sysapproval.requested_by", "sys_id:mieheg"),
+        ("duration", SECRET),
         ("u_anything", SECRET),
         ("x_acme_reviewed_by", SECRET),
         ("caller_id.name", "text:mieheg"),
@@ -258,6 +323,13 @@ def test_values_in_an_audit_row_are_replaced_by_the_column_that_changed() -> Non
     expected = [("sys_id:ba", "sys_id:dc"), ("text:ba", "text:dc"), ("ab", "cd")]
     assert expected == [(one["oldvalue"], one["newvalue"]) for one in changed]
     assert {"user_name:hteb"} == {one["user"] for one in changed}
+
+
+def test_a_note_is_stored_without_its_author_and_words() -> None:
+    row = {"element": "comments", "value": "ab", "sys_created_by": {"display_value": "Beth", "value": "beth"}}
+    expected = {"element": "comments", "value": "text:ba", "sys_created_by": "user_name:hteb"}
+    assert expected == columns().journal_body(row)
+    assert {"value": "", "sys_created_by": ""} == columns().journal_body({"value": "", "sys_created_by": ""})
 
 
 def test_an_undelivered_cell_of_an_audit_row_stays_undelivered() -> None:

@@ -14,14 +14,47 @@ Replace = Callable[[str], str]
 
 _USER_NAMES = frozenset(("sys_created_by", "sys_updated_by", "user_name"))
 _PEOPLE = frozenset(
-    ("caller_id", "assigned_to", "requested_for", "approver", "user", "manager", "owner", "supervisor", "coordinator")
+    (
+        "caller_id",
+        "assigned_to",
+        "requested_for",
+        "opened_for",
+        "approver",
+        "cab_delegate",
+        "user",
+        "manager",
+        "owner",
+        "supervisor",
+        "coordinator",
+        "sponsor",
+    )
 )
 _NOT_BY_A_PERSON = frozenset(("caused_by",))
 _LISTS_OF_PEOPLE = frozenset(("watch_list", "work_notes_list", "additional_assignee_list"))
 _TEXTS = frozenset(
-    ("description", "comments", "workaround", "justification", "reason", "on_hold_reason", "user_input", "email")
+    (
+        "description",
+        "comments",
+        "workaround",
+        "justification",
+        "reason",
+        "on_hold_reason",
+        "user_input",
+        "email",
+        "delivery_address",
+        "special_instructions",
+    )
 )
-_TEXT_ENDINGS = ("_plan", "_notes", "_comments", "_description", "_recommendation", "_history", "_analysis")
+_TEXT_ENDINGS = (
+    "_plan",
+    "_notes",
+    "_comments",
+    "_description",
+    "_recommendation",
+    "_history",
+    "_analysis",
+    "_justification",
+)
 _CUSTOM = ("u_", "x_")
 """Columns that a customer added; nothing is known of them."""
 
@@ -65,7 +98,9 @@ class Columns:
         return ",".join(map(self._person, value.split(",")))
 
     def _person(self, value: str) -> str:
-        return self._border.person("email" if "@" in value else "sys_id", value) if value else ""
+        if "@" in value:
+            return self._border.person("email", value.strip().lower())
+        return self._border.person("sys_id", value) if value else ""
 
     def record_body(self, fields: Iterable[str]) -> Callable[[Mapping[str, Any]], dict[str, str | None]]:
         """A function from a record's cells to what may be stored of them."""
@@ -99,6 +134,16 @@ class Columns:
             return kept
 
         return body
+
+    def journal_body(self, row: Mapping[str, Any]) -> dict[str, str | None]:
+        """What may be stored of a row of ``sys_journal_field``."""
+        kept = stripped(row)
+        author, value = kept.get("sys_created_by"), kept.get("value")
+        if author:
+            kept["sys_created_by"] = self.user_name(author)
+        if value:
+            kept["value"] = self._border.text(value)
+        return kept
 
 
 def stripped(row: Mapping[str, Any]) -> dict[str, str | None]:

@@ -5,6 +5,7 @@ to ``transport``, pages and cursors to ``walk``, persons and free text to ``colu
 ``tickets``.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from urllib.parse import urlsplit
 
@@ -12,8 +13,8 @@ from connectors.servicenow import walk
 from connectors.servicenow.columns import Columns, stripped
 from connectors.servicenow.options import Options
 from connectors.servicenow.tickets import Tickets
-from connectors.servicenow.translate import audit_stream, plain, saves_stream
-from connectors.servicenow.transport import Answer, Denied, Question, Tables
+from connectors.servicenow.translate import audit_stream, journal_stream, label_field, plain, saves_stream
+from connectors.servicenow.transport import Answer, Denied, Question, Tables, check_names
 from connectors.servicenow.walk import Stream
 from itsms_sync.connector import Access, Refused
 from itsms_sync.records import (
@@ -30,7 +31,7 @@ from itsms_sync.records import (
     Written,
 )
 
-_RECORD = ("sys_id", "number", "sys_created_on", "sys_updated_on", "sys_mod_count", "sys_created_by")
+_RECORD = ("sys_created_on", "sys_updated_on", "sys_mod_count", "sys_created_by")
 _AUDIT = (
     "sys_id",
     "documentkey",
@@ -43,8 +44,12 @@ _AUDIT = (
     "tablename",
 )
 _SAVES = ("sys_id", "documentkey", "record_checkpoint", "sys_created_on", "tablename", "user")
-_USER = ("sys_id", "user_name", "active", "internal_integration_user", "web_service_access_only")
+_NOTES = ("sys_id", "name", "element", "element_id", "value", "sys_created_on", "sys_created_by")
+_JOURNALS = ("comments", "work_notes")
+"""Columns that always read blank on the record: each entry is a row of ``sys_journal_field``."""
+_USER = ("sys_id", "user_name", "email", "active", "internal_integration_user", "web_service_access_only")
 _GROUP = ("sys_id", "name", "active")
+_AUDIT_OFF = ("not-asked", "the option audit is off: of the past only what each poll found is known")
 _CHOICE = ("sys_id", "name", "element", "value", "label", "language")
 _COLUMN = ("sys_id", "name", "element", "internal_type")
 _PAGE = 1000
@@ -101,23 +106,52 @@ class ServiceNow:
         return self._tables.ask(Question(table, query, fields, limit=2))
 
     def pull(self, kind: str, window: Window) -> Iterator[Page] | Gap:
-        """Records, then the history of the named fields, then saves of others. A refused table stops no other."""
+        """Records, then the history of the named fields, then saves of others, then notes. A refused table stops no
+        other.
+        """
         return self._pages(kind, window)
 
     def _pages(self, kind: str, window: Window) -> Iterator[Page]:
         columns = Columns(self._access.border, window.persons, window.texts)
-        yield from walk.read(self._tables, kind, self._records(kind, window.fields, columns), window)
-        for stream in self._history(kind, window.fields, columns):
-            if self._options.audit:
-                yield from walk.read(self._tables, kind, stream, window)
-            else:
-                message = "the option audit is off: of the past only what each poll found is known"
-                yield walk.unread(stream, window.cursors.get(stream.name, ""), "not-asked", message)
+        notes = tuple(name for name in window.fields if name in _JOURNALS)
+        others = tuple(name for name in window.fields if name not in _JOURNALS)
+        silence = self._silence(kind) if notes else None
+        # The record shows a blank for notes. Without their own rows the blank would pass for "nothing was written".
+        records = self._records(kind, window.fields if silence is None else others, columns)
+        for page in walk.read(self._tables, kind, records, window):
+            yield page
+            if any(gap.reason == walk.NOT_SERVED for gap in page.gaps):
+                return
+        for stream in self._history(kind, others, columns):
+            yield from self._read(kind, stream, window, None if self._options.audit else _AUDIT_OFF)
+        if notes:
+            yield from self._read(kind, self._notes(kind, notes, columns), window, silence)
+
+    def _read(self, kind: str, stream: Stream, window: Window, silence: tuple[str, str] | None) -> Iterator[Page]:
+        """The stream's pages; one empty page if there is a reason why it is not read."""
+        if silence is None:
+            return walk.read(self._tables, kind, stream, window)
+        return iter((walk.unread(stream, window.cursors.get(stream.name, ""), *silence),))
+
+    def _silence(self, kind: str) -> tuple[str, str] | None:
+        """Why notes are not read, as reason and message. They are only read together with the audit trail: a note is
+        all that is left of a save then, and would make other columns look as if they had never changed.
+        """
+        if not self._options.audit:
+            return _AUDIT_OFF
+        check_names(kind)
+        for table, condition in (("sys_audit", f"tablename={kind}"), ("sys_journal_field", f"name={kind}")):
+            try:
+                self._tables.ask(Question(table, condition, ("sys_id",), 1))
+            except Denied as denial:
+                return "refused", f"{denial} Without it, comments and work notes are not read."
+        return None
 
     def _records(self, kind: str, fields: Sequence[str], columns: Columns) -> Stream:
-        asked = tuple(dict.fromkeys((*_RECORD, *fields)))
+        label = label_field(kind)
+        asked = tuple(dict.fromkeys(("sys_id", label, *_RECORD, *fields)))
         body = columns.record_body(asked)
-        return Stream(kind, kind, asked, "", {}, "sys_updated_on", (), body)
+        return Stream(kind, kind, asked, "", {}, "sys_updated_on", (), body, frozenset((label,)))
 
     def _history(self, kind: str, fields: Sequence[str], columns: Columns) -> Iterator[Stream]:
         """Two streams over one table, so that contents of fields that nobody named are not even fetched."""
@@ -132,19 +166,30 @@ class ServiceNow:
         condition = f"tablename={kind}" + (f"^fieldnameNOT IN{','.join(own)}" if own else "")
         yield Stream(saves_stream(kind), table, _SAVES, condition, only_kind, stamp, needed, columns.audit_body(()))
 
+    def _notes(self, kind: str, names: Sequence[str], columns: Columns) -> Stream:
+        condition = f"name={kind}^elementIN{','.join(names)}"
+        holds = {"name": frozenset((kind,)), "element": frozenset(names)}
+        stream, stamp, needed = journal_stream(kind), "sys_created_on", ("element_id",)
+        return Stream(stream, "sys_journal_field", _NOTES, condition, holds, stamp, needed, columns.journal_body)
+
     def directory(self) -> Directory | Gap:
         """Accounts as pseudonyms, and groups. A table that may not be read is a gap, the other one goes on."""
         users, no_users = self._every("sys_user", "", _USER)
         groups, no_groups = self._every("sys_user_group", "", _GROUP)
-        people = [self._person(row) for row in users]
+        # A mailbox that several accounts share says nothing about who a person is.
+        mailboxes = Counter(_address(row) for row in users)
+        people = [self._person(row, known=mailboxes[_address(row)] == 1) for row in users]
         parties = [Group(row["sys_id"] or "", row.get("name") or "", _flag(row.get("active"))) for row in groups]
         return Directory(people, parties, (*no_users, *no_groups))
 
-    def _person(self, row: Mapping[str, str | None]) -> Person:
-        border, user_name = self._access.border, row.get("user_name")
+    def _person(self, row: Mapping[str, str | None], *, known: bool) -> Person:
+        """``known`` by the address, which is how a person is recognised in other systems."""
+        border, user_name, address = self._access.border, row.get("user_name"), _address(row)
         names = [border.person("sys_id", row["sys_id"] or "")]
         if user_name:
             names.append(border.person("user_name", user_name))
+        if address and known:
+            names.append(border.person("email", address))
         system = "true" in (row.get("internal_integration_user"), row.get("web_service_access_only"))
         return Person(tuple(names), system, _flag(row.get("active")))
 
@@ -190,6 +235,10 @@ class ServiceNow:
     def write(self, write: Write) -> Written | Gap:
         """Perform one write once and read the ticket back by its id."""
         return self._tickets.write(write)
+
+
+def _address(row: Mapping[str, str | None]) -> str:
+    return (row.get("email") or "").strip().lower()
 
 
 def _flag(text: str | None) -> bool | None:

@@ -13,7 +13,7 @@ class Options(BaseModel):
     language: str = Field("en", pattern=r"^[a-z]{2}([_-][A-Za-z]{2})?$")
     """Language of the labels of choices."""
     table: str = Field("incident", pattern=r"^[a-z][a-z0-9_]*$")
-    """Table in which corrective actions are opened."""
+    """Table in which corrective actions are opened: one that extends task."""
     correlation_display: str = Field("itsms_sync", max_length=100)
     """Name of this program in the tickets that it opens."""
     assignment_group: str | None = Field(None, pattern=r"^[0-9a-f]{32}$")

@@ -1,7 +1,7 @@
 """Tickets of ours in ServiceNow: finding them by our key, writing them once, and comparing what became of a write.
 
 Owns which columns a corrective action is written to and how its text looks there. Leaves the decision to write, the
-look-up before it and what follows an unclear outcome to the outbox.
+look-up before it and what follows an unclear outcome to the outbox, and what the table is to ``target``.
 
 The key stands in ``correlation_id``, which is not unique there: nothing but a look-up keeps a ticket from being opened
 twice. ServiceNow drops what it does not like (a read-only field, an invalid choice) and answers with success, so every
@@ -14,8 +14,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from connectors.servicenow.options import Options
-from connectors.servicenow.translate import millis, plain, record_url
-from connectors.servicenow.transport import Question, Tables
+from connectors.servicenow.target import Target, squeezed
+from connectors.servicenow.translate import millis, plain, record_url, shown
+from connectors.servicenow.transport import Denied, Question, Tables
 from itsms_sync.connector import Access, Refused, SourceError
 from itsms_sync.records import Action, Block, Gap, Item, Ticket, Write, Written
 
@@ -31,12 +32,9 @@ _TICKET = (
 )
 _PROPERTIES = re.compile(r"\n?\[itsms-sync (\{.*\})\]\s*\Z", re.DOTALL)
 _CODE_TAG = re.compile(r"\[(/?)code\]", re.IGNORECASE)
+_SYS_ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
 _LONGEST_KEY = 100
 _MOST_TWINS = 50
-_NOT_SERVED = {
-    Action.LINK: "tickets are not linked in ServiceNow yet; the text names the other ticket",
-    Action.TRANSITION: "states are not changed in ServiceNow yet; a person has to do it",
-}
 
 
 class Tickets:
@@ -47,15 +45,15 @@ class Tickets:
         self._url = access.url
         self._tables = tables
         self._options = options
-        self._can_search = False
+        self._target = Target(tables, options)
 
     def find(self, key: str) -> Sequence[Ticket] | Gap:
         """All tickets with our key, oldest first; a gap if some of them may be hidden from the account."""
         table = self._options.table
         _check_key(key)
-        self._check_search()
+        self._target.check()
         query = f"correlation_id={key}^ORDERBYsys_created_on^ORDERBYsys_id"
-        answer = self._tables.ask(Question(table, query, _TICKET, _MOST_TWINS, counted=True))
+        answer = self._tables.ask(Question(table, query, _TICKET, _MOST_TWINS, counted=True, labelled=True))
         tickets = [self._ticket(row) for row in answer.rows]
         if any((ticket.key or "").casefold() != key.casefold() for ticket in tickets):
             raise Refused(f"{table}: the condition on correlation_id was ignored; let the account read that field")
@@ -65,25 +63,45 @@ class Tickets:
             )
         return [ticket for ticket in tickets if ticket.key == key]
 
-    def _check_search(self) -> None:
-        """An empty answer means "not there" only where ``correlation_id`` exists and may be read."""
-        if self._can_search:
-            return
-        table = self._options.table
-        rows = self._tables.ask(Question(table, "ORDERBYsys_id", ("sys_id", "correlation_id"), 1)).rows
-        if rows and "correlation_id" not in rows[0]:
-            raise Refused(
-                f"{table}.correlation_id cannot be read, so our tickets cannot be found: let the account read it"
-            )
-        self._can_search = bool(rows)
-
     def write(self, write: Write) -> Written | Gap:
-        """Perform the write once and read the ticket back."""
-        if write.action in _NOT_SERVED:
-            return Gap(self._options.table, "not-served", _NOT_SERVED[write.action])
+        """Perform the write once and read the ticket back. A gap says why it has no place in this table."""
         _check_key(write.key)
-        values, dropped = self._values(write)
+        self._target.check()
+        dropped: list[str] = []
+        match write.action:
+            case Action.LINK:
+                values = self._link(_target(write), write.link_to)
+            case Action.TRANSITION:
+                values = self._step(write.to_state)
+            case _:
+                values, dropped = self._values(write)
+        if isinstance(values, Gap):
+            return values
         return self._http.writing(lambda: self._written(write, values, dropped))
+
+    def _step(self, wanted: str | None) -> dict[str, str] | Gap:
+        if not wanted:
+            raise Refused("transition names no state")
+        state = self._target.state(wanted)
+        return state if isinstance(state, Gap) else {"state": state}
+
+    def _link(self, ticket: str, other: str | None) -> dict[str, str] | Gap:
+        """A task belongs to one parent; one that people chose is not replaced."""
+        table = self._options.table
+        if not other or other == ticket:
+            raise Refused("link names no other ticket")
+        if not _SYS_ID.fullmatch(other):
+            return Gap(table, "not-served", f"{other} is no record of this instance; the text names the other ticket")
+        try:
+            self._http.reading(lambda: self._tables.one("task", other, ("sys_id",)))
+        except Denied as denial:
+            return Gap(table, "not-served", f"only tasks that the account may read can be linked: {denial}")
+        held = self._http.reading(lambda: self._tables.one(table, ticket, ("sys_id", "parent")))
+        if "parent" not in held:
+            return Gap(table, "not-served", f"{table} shows no parent; the text names the other ticket")
+        if plain(held["parent"]) not in ("", None, other):
+            return Gap(table, "not-served", f"{table}.parent names another task already; link the tickets by hand")
+        return {"parent": other}
 
     def _written(self, write: Write, values: Mapping[str, str], dropped: list[str]) -> Written:
         table = self._options.table
@@ -102,7 +120,7 @@ class Tickets:
     def _read_back(self, sys_id: str, values: Mapping[str, str]) -> tuple[Ticket, list[str]]:
         compared = tuple(name for name in values if name != "work_notes")
         row = self._tables.one(self._options.table, sys_id, tuple(dict.fromkeys((*_TICKET, *compared))))
-        lost = [_loss(name, values[name], plain(row.get(name))) for name in compared]
+        lost = [self._target.loss(name, values[name], plain(row.get(name))) for name in compared]
         if "work_notes" in values:
             lost.append(self._lost_note(sys_id, values["work_notes"]))
         return self._ticket(row), [sentence for sentence in lost if sentence]
@@ -115,9 +133,9 @@ class Tickets:
             rows = self._tables.ask(question).rows
         except SourceError as problem:
             return f"the comment could not be read back: {problem}"
-        wanted = _squeezed(text)
+        wanted = squeezed(text)
         there = any(
-            plain(row.get("element_id")) == sys_id and _squeezed(plain(row.get("value"))) == wanted for row in rows
+            plain(row.get("element_id")) == sys_id and squeezed(plain(row.get("value"))) == wanted for row in rows
         )
         return "" if there else "the comment was not taken over"
 
@@ -154,7 +172,7 @@ class Tickets:
             url=record_url(self._url, self._options.table, cells["sys_id"], cells["number"]),
             key=cells["correlation_id"] or None,
             summary=cells["short_description"],
-            state=cells["state"],
+            state=shown(row.get("state")) or "",
             done=cells["active"] == "false",
             labels=(),
             properties=_properties(cells["description"]),
@@ -191,17 +209,6 @@ def _properties(description: str) -> Mapping[str, Any]:
     except ValueError:
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def _loss(name: str, sent: str, stored: str | None) -> str:
-    if stored is None:
-        return f"{name} cannot be read back"
-    return "" if _squeezed(stored) == _squeezed(sent) else f"{name} was not taken over as it was sent"
-
-
-def _squeezed(text: str | None) -> str:
-    """Line ends and outer blanks are changed by ServiceNow on the way."""
-    return " ".join((text or "").split())
 
 
 def _check_key(key: str) -> None:

@@ -17,6 +17,13 @@ _CLOCK = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9]):([0-5][0-9])", re.ASCII)
 _EPOCH_DAY = date(1970, 1, 1).toordinal()
 _TEXT_ONLY = {str}
 _AUDIT = Witness.AUDIT.value
+_JOURNAL = Witness.JOURNAL.value
+_LABELS = {
+    "sysapproval_approver": "sysapproval.number",
+    "task_sla": "task.number",
+    "task_ci": "task.number",
+}
+"""Kinds whose records have no number: they go by the number of the task that they belong to."""
 
 
 def audit_stream(kind: str) -> str:
@@ -29,9 +36,19 @@ def saves_stream(kind: str) -> str:
     return f"sys_audit:{kind}:saves"
 
 
+def journal_stream(kind: str) -> str:
+    """Comments and work notes, each an immutable row."""
+    return f"sys_journal_field:{kind}"
+
+
+def label_field(kind: str) -> str:
+    """The column that holds what people call a record of the kind; not every table has it."""
+    return _LABELS.get(kind, "number")
+
+
 def translate(kind: str, rows: Sequence[Row]) -> Facts:
     """The facts in rows of the streams of ``kind``. A row without a readable time was parked by the reader: no fact."""
-    audit, saves = audit_stream(kind), saves_stream(kind)
+    audit, saves, journal = audit_stream(kind), saves_stream(kind), journal_stream(kind)
     records: list[Record] = []
     events: list[Event] = []
     for row in rows:
@@ -39,6 +56,8 @@ def translate(kind: str, rows: Sequence[Row]) -> Facts:
             _add(events, _change(row))
         elif row.stream == saves:
             _add(events, _save(row))
+        elif row.stream == journal:
+            _add(events, _note(row))
         elif row.stream == kind:
             _add(records, _record(row))
     return Facts(records, events)
@@ -55,7 +74,8 @@ def _record(row: Row) -> Record | None:
     if updated is None:
         return None
     created, version = millis(fields.get("sys_created_on")), whole(fields.get("sys_mod_count"))
-    return Record(row.stream, row.key, fields.get("number") or row.key, created, updated, version, fields)
+    label = fields.get(label_field(row.stream)) or row.key
+    return Record(row.stream, row.key, label, created, updated, version, fields)
 
 
 def _change(row: Row) -> Event | None:
@@ -77,6 +97,15 @@ def _save(row: Row) -> Event | None:
     return Event(record, "", None, None, at, cells.get("user") or None, _AUDIT, row.key, order)
 
 
+def _note(row: Row) -> Event | None:
+    """A note has no checkpoint: it belongs to the save of the same second, whose audit row has one."""
+    get = flat(row.body).get
+    at, record, field = millis(get("sys_created_on")), get("element_id"), get("element")
+    if at is None or not record or not field:
+        return None
+    return Event(record, field, "", get("value"), at, get("sys_created_by") or None, _JOURNAL, row.key, None)
+
+
 def flat(body: Mapping[str, Any]) -> Mapping[str, str | None]:
     """The raw value of each cell; ``body`` itself if it holds nothing else."""
     if {*map(type, body.values())} <= _TEXT_ONLY:
@@ -94,6 +123,12 @@ def plain(cell: Any) -> str | None:
         link = cell.get("link")
         return link.rpartition("/")[2] if isinstance(link, str) else plain(cell.get("display_value"))
     return str(cell).lower() if isinstance(cell, bool) else str(cell)
+
+
+def shown(cell: Any) -> str | None:
+    """The label of a cell that was asked for with labels; the raw value where it has none."""
+    label = cell.get("display_value") if isinstance(cell, Mapping) else None
+    return label if isinstance(label, str) and label else plain(cell)
 
 
 def whole(text: str | None) -> int | None:

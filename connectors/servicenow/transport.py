@@ -35,11 +35,23 @@ _SUSPECT = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
 _UNSTORABLE = re.compile(rb"(\\\\|\\u[dD][89abAB]..\\u[dD][c-fC-F]..)|\\u(?:0000|[dD][89a-fA-F]..)", re.DOTALL)
 """NUL and surrogates without their other half; what has to be passed over comes first."""
 _NEXT = re.compile(r'rel="?next"?')
+_NO_TABLE = re.compile(r"invalid table|\btable \S+ does not exist", re.IGNORECASE)
+_PLUGINS = (
+    ("sn_cim_", "Continual Improvement Management (com.sn_cim)"),
+    ("change_", "Change Management (com.snc.change_management)"),
+    ("problem", "Problem Management (com.snc.problem)"),
+    ("incident", "Incident Management (com.snc.incident)"),
+    ("sc_", "Service Catalog (com.glideapp.servicecatalog)"),
+    ("task_sla", "Service Level Management (com.snc.sla)"),
+)
+"""Start of a table's name -> the plug-in that brings it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One page of one table. ``query`` is an encoded query; ``counted`` makes the server count all matches."""
+    """One page of one table. ``query`` is an encoded query; ``counted`` makes the server count all matches, and
+    ``labelled`` makes it show the label beside each raw value.
+    """
 
     table: str
     query: str
@@ -47,12 +59,14 @@ class Question:
     limit: int
     offset: int = 0
     counted: bool = False
+    labelled: bool = False
 
     def __str__(self) -> str:
         offset = f"&sysparm_offset={self.offset}" if self.offset else ""
+        labels = "&sysparm_display_value=all" if self.labelled else ""
         return (
             f"GET /api/now/table/{self.table}?sysparm_query={self.query}&sysparm_fields={','.join(self.fields)}"
-            f"&sysparm_limit={self.limit}{offset}"
+            f"&sysparm_limit={self.limit}{offset}{labels}"
         )
 
 
@@ -72,6 +86,10 @@ class Answer:
 
 class Denied(Refused):
     """This table, field or record is not for us; others may be."""
+
+
+class NoTable(Denied):
+    """The instance has no such table: the plug-in that brings it is not installed, or the name is wrong."""
 
 
 class _Cut(Unavailable):
@@ -130,8 +148,11 @@ class Tables:
         return self._missing[table, field]
 
     def one(self, table: str, sys_id: str, fields: tuple[str, ...]) -> dict[str, Any]:
-        """One record by its id; raises ``Denied`` if it is not there for us. Not repeated: for reading back a write."""
+        """One record by its id, with labels; raises ``Denied`` if it is not there for us. Not repeated: for reading
+        back a write.
+        """
         resource = self._resource(table, fields)
+        resource.parameters.display_value = "all"
         return self._record(resource.request("GET", path_append=_segment(sys_id))._response)
 
     def create(self, table: str, values: Mapping[str, str]) -> dict[str, Any]:
@@ -147,6 +168,7 @@ class Tables:
     def _page(self, question: Question) -> Answer:
         resource = self._resource(question.table, question.fields)
         resource.parameters.add_custom({"sysparm_no_count": "false" if question.counted else "true"})
+        resource.parameters.display_value = "all" if question.labelled else False
         response: requests.Response = resource.get(
             query=question.query,
             fields=list(question.fields),
@@ -166,7 +188,7 @@ class Tables:
         return Answer(question, rows, count, more, headers.get("Server", ""), server_time)
 
     def _resource(self, table: str, fields: tuple[str, ...] = ()) -> Any:
-        _check_names(table, fields)
+        check_names(table, fields)
         resource = self._client.resource(api_path=f"/table/{table}")
         resource.parameters.fields = list(fields)
         resource.parameters.exclude_reference_link = True
@@ -214,6 +236,8 @@ class Tables:
             # Without the server's own Date an instant says nothing here: it is taken as past.
             wait = retry_after(response.headers, now=float("inf"))
             return Unavailable(said, retry_after=wait, sent=sent and status != 429)
+        if status == 400 and _NO_TABLE.search(said):
+            return NoTable(f"{said}. {_missing(_table(response))}")
         if status in (400, 403, 404):
             return Denied(f"{said}. {_next_step(status, said)}")
         return Refused(f"{said}. {_next_step(status, said)}")
@@ -226,8 +250,9 @@ class Tables:
         said = " / ".join(dict.fromkeys(words))
         said = self._redacted(response, said)
         said = " ".join("".join(sign if sign.isprintable() else " " for sign in said).split())
-        table = urlsplit(response.url).path.partition("/table/")[2].partition("/")[0] or "ServiceNow"
-        return f"{table}: status {response.status_code}" + (f": {said[:_LONGEST_MESSAGE]}" if said else "")
+        return f"{_table(response) or 'ServiceNow'}: status {response.status_code}" + (
+            f": {said[:_LONGEST_MESSAGE]}" if said else ""
+        )
 
     def _redacted(self, response: requests.Response, text: str) -> str:
         """Without the credential, as it is and as it went over the wire."""
@@ -262,13 +287,23 @@ def _pysnow() -> Any:
     return pysnow
 
 
-def _check_names(table: str, fields: tuple[str, ...]) -> None:
-    """Names go into addresses and conditions, where nothing escapes them."""
+def check_names(table: str, fields: tuple[str, ...] = ()) -> None:
+    """Names go into addresses and conditions, where nothing escapes them. Raises ``Refused``."""
     wrong = [field for field in fields if not _COLUMN.fullmatch(field)]
     if not _NAME.fullmatch(table):
         wrong.insert(0, table)
     if wrong:
         raise Refused(f"not a name in ServiceNow: {', '.join(map(repr, wrong))}; correct the mapping or the options")
+
+
+def _table(response: requests.Response) -> str:
+    return urlsplit(response.url).path.partition("/table/")[2].partition("/")[0]
+
+
+def _missing(table: str) -> str:
+    """What to do about a table that the instance does not have."""
+    plugin = next((name for start, name in _PLUGINS if table.startswith(start)), "that brings it")
+    return f"Install the plug-in {plugin} on the instance, or take {table} out of the mapping or the options."
 
 
 def _segment(sys_id: str) -> str:
@@ -282,7 +317,6 @@ def _storable(match: re.Match[bytes]) -> bytes:
 
 
 _STEPS = (
-    (400, "invalid table", "Check the kind in the mapping, or install the plugin that brings the table."),
     (403, "data policy", "A data policy demands these fields: fill them, or exempt the account from the policy."),
     (403, "business rule", "A business rule stopped it: its owner has to let this account through."),
     (403, "permission to be read", "Give the account read access to all fields of the condition."),

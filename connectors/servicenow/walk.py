@@ -17,14 +17,16 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from connectors.servicenow.translate import literal, millis, plain, translate
-from connectors.servicenow.transport import Answer, Denied, Question, Tables
+from connectors.servicenow.transport import Answer, Denied, NoTable, Question, Tables
 from itsms_sync.connector import Refused, Unavailable
 from itsms_sync.records import Facts, Gap, Millis, Page, Row, Window
 
 Cells = Mapping[str, Any]
 Key = tuple[Millis, str]
 _BEGINNING = -(10**18)
-_NO_TABLE = "This part of the history stays unknown until then."
+_UNKNOWN = "This part of the history stays unknown until then."
+NOT_SERVED = "not-served"
+"""Reason of a gap: the instance has no such table."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,8 @@ class Stream:
     """Columns without which a row says nothing."""
     body: Callable[[Cells], Cells]
     """Replaces persons and free text."""
+    spare: frozenset[str] = frozenset()
+    """Columns that tables of this kind need not have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,14 +100,18 @@ class Cursor:
 
 
 def read(tables: Tables, kind: str, stream: Stream, window: Window) -> Iterator[Page]:
-    """The stream's pages up to now. A table that the account may not read is one empty page with the gap on it."""
+    """The stream's pages up to now. A table that the account may not read, or that the instance does not have, is one
+    empty page with the gap on it.
+    """
     cursor = window.cursors.get(stream.name, "")
     try:
         for page in _Reading(tables, kind, stream, window).pages(Cursor.read(cursor)):
             cursor = page.cursor
             yield page
+    except NoTable as lack:
+        yield unread(stream, cursor, NOT_SERVED, str(lack))
     except Denied as denial:
-        yield unread(stream, cursor, "refused", f"{denial} {_NO_TABLE}")
+        yield unread(stream, cursor, "refused", f"{denial} {_UNKNOWN}")
 
 
 def unread(stream: Stream, cursor: str, reason: str, message: str) -> Page:
@@ -239,7 +247,12 @@ class _Reading:
         """Fields that were asked for and that no row of this pull had."""
         stream = self._stream
         missing = sorted(self._missing) if self._rows_seen else ()
-        return [self._undelivered_field(name, self._tables.why_missing(stream.table, name)) for name in missing]
+        reasons = {name: self._tables.why_missing(stream.table, name) for name in missing}
+        return [
+            self._undelivered_field(name, reason)
+            for name, reason in reasons.items()
+            if name not in stream.spare or reason == "field-refused"
+        ]
 
     def _undelivered_field(self, name: str, reason: str) -> Gap:
         place = f"{self._stream.table}.{name}"

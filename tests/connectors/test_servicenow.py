@@ -20,10 +20,12 @@ from connectors.servicenow.simulator import Simulator, serve
 from connectors.servicenow.walk import Cursor
 from itsms_sync.connector import Access, Connector, Refused, Unavailable
 from itsms_sync.http import Http, Limits, Stop, Transport
-from itsms_sync.records import Action, Block, Directory, Gap, Item, Page, Row, Window, Write, Written
+from itsms_sync.records import Action, Block, Directory, Event, Gap, Item, Page, Row, Window, Write, Written
 
 FIELDS = ("state", "assigned_to", "short_description", "close_code")
 MINUTE = 60_000
+TEN = 1783245600000
+"""2026-07-05 10:00:00 UTC"""
 OVERLAP = 5 * MINUTE
 BETH = "a0000000000000000000000000000001"
 GROUP = "b0000000000000000000000000000001"
@@ -149,6 +151,10 @@ def rows(pages: Sequence[Page], stream: str = "incident") -> list[Row]:
     return [row for page in pages if page.stream == stream for row in page.rows]
 
 
+def events(pages: Sequence[Page], stream: str) -> list[Event]:
+    return [event for page in pages if page.stream == stream for event in page.events]
+
+
 def cursors(pages: Sequence[Page]) -> dict[str, str]:
     return {page.stream: page.cursor for page in pages}
 
@@ -222,10 +228,169 @@ def test_an_empty_instance_is_read_to_its_end(start: Start) -> None:
     assert [] == rows(pull(start({}).connect(), cursors(pages)))
 
 
-def test_other_tables_are_kinds_too(start: Start) -> None:
-    sla = {"sys_id": "5" * 32, "sys_updated_on": "2026-07-05 10:00:00", "stage": "paused", "sys_mod_count": "1"}
-    (row,) = rows(pull(start({"task_sla": [sla]}).connect(), kind="task_sla", fields=("stage",)), "task_sla")
-    assert "paused" == row.body["stage"]
+# --- other tables ----------------------------------------------------------------------------------------------------
+
+CHANGE = "c" * 32
+KINDS = {
+    "problem": ("number", "state", "101"),
+    "change_request": ("number", "type", "emergency"),
+    "change_task": ("number", "change_request", CHANGE),
+    "problem_task": ("number", "problem_task_type", "rca"),
+    "sc_req_item": ("number", "stage", "delivery"),
+    "sc_task": ("number", "state", "2"),
+    "sysapproval_approver": ("sysapproval", "state", "requested"),
+    "task_sla": ("task", "stage", "in_progress"),
+    "task_ci": ("task", "ci_item", "d" * 32),
+}
+"""Kind -> the column that leads to what people call it, and a field with a value."""
+
+
+def desk_of_all() -> dict[str, list[dict[str, Any]]]:
+    """A change, and one record of each kind, of which those without a number belong to the change."""
+    common = {"sys_updated_on": "2026-07-05 10:00:00", "sys_mod_count": "1"}
+    tables: dict[str, list[dict[str, Any]]] = {
+        kind: [{**common, "sys_id": f"{place:032x}", field: value, way: "X1" if way == "number" else CHANGE}]
+        for place, (kind, (way, field, value)) in enumerate(KINDS.items())
+    }
+    tables["change_request"].append({**common, "sys_id": CHANGE, "number": "CHG0000001", "type": "normal"})
+    return tables
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_table_is_a_kind_with_cursors_of_its_own(kind: str, start: Start) -> None:
+    (way, field, value), tables = KINDS[kind], desk_of_all()
+    sys_id = tables[kind][0]["sys_id"]
+    history = audit(1, 1, tablename=kind, documentkey=sys_id, fieldname=field, newvalue=value)
+    pages = pull(start({**tables, "sys_audit": [history]}).connect(), kind=kind, fields=(field,))
+    assert [kind, f"sys_audit:{kind}", f"sys_audit:{kind}:saves"] == list(cursors(pages))
+    assert [] == gaps(pages)
+    record = pages[0].records[0]
+    label = "X1" if way == "number" else "CHG0000001"
+    assert (kind, sys_id, label, value) == (record.kind, record.id, record.label, record.fields[field])
+    (event,) = [event for page in pages for event in page.events]
+    assert (sys_id, field, value) == (event.record, event.field, event.new)
+
+
+def test_an_approval_names_nobody(start: Start) -> None:
+    approval = {"sys_id": "5" * 32, "approver": BETH, "state": "approved"}
+    changed = {"tablename": "sysapproval_approver", "fieldname": "approver", "newvalue": BETH, "user": "beth"}
+    instance = start({"sysapproval_approver": [approval], "sys_audit": [audit(1, 1, **changed)]})
+    pages = pull(instance.connect(), kind="sysapproval_approver", fields=("approver", "state"))
+    record, event = pages[0].records[0], events(pages, "sys_audit:sysapproval_approver")[0]
+    assert f"sys_id:{BETH[::-1]}" == record.fields["approver"] == event.new
+    stored = str([row.body for page in pages for row in page.rows])
+    assert [] == [secret for secret in (BETH, "'beth'") if secret in stored]
+
+
+def test_a_row_that_changes_without_its_task_is_read(start: Start) -> None:
+    instance = start(desk_of_all())
+    connector = instance.connect()
+    before = {kind: cursors(pull(connector, kind=kind, fields=("state",))) for kind in ("change_request", "task_sla")}
+    address = f"{instance.url}/api/now/table/task_sla/{desk_of_all()['task_sla'][0]['sys_id']}"
+    requests.patch(address, json={"stage": "paused"}, auth=("itsms", "secret"), timeout=5).raise_for_status()
+    (record,) = pull(connector, before["task_sla"], kind="task_sla", fields=("stage",))[0].records
+    assert "paused" == record.fields["stage"]
+    assert [] == gaps(pull(connector, kind="task_sla", fields=("stage",)))
+    task = pull(connector, before["change_request"], kind="change_request", fields=("state",))
+    assert {"2026-07-05 10:00:00"} == {row.body["sys_updated_on"] for row in rows(task, "change_request")}
+
+
+def test_a_table_without_numbers_is_no_gap_and_a_refused_number_is(start: Start) -> None:
+    item = {"sys_id": CHANGE, "name": "mail", "sys_updated_on": "2026-07-05 10:00:00"}
+    pages = pull(start({"cmdb_ci": [item]}).connect(), kind="cmdb_ci", fields=("name",))
+    assert ([CHANGE], []) == ([record.label for record in pages[0].records], gaps(pages))
+    denied = start({"incident": [incident(1)]}, {"deny_fields": {"incident": ["number"]}})
+    assert [("incident", "field-refused", "number")] == gaps(pull(denied.connect()))
+
+
+# --- notes -----------------------------------------------------------------------------------------------------------
+
+
+def note(place: int, record: int, created: str = "2026-07-05 10:00:00", **cells: Any) -> dict[str, Any]:
+    return {
+        "sys_id": f"{place:032x}",
+        "name": "incident",
+        "element": "comments",
+        "element_id": f"{record:032x}",
+        "value": "Beth is on it",
+        "sys_created_on": created,
+        "sys_created_by": "beth.anglin",
+        **cells,
+    }
+
+
+NOTED = {
+    "incident": [incident(1)],
+    "sys_audit": [audit(1, 1), audit(2, 1, fieldname="comments", newvalue="Beth is on it")],
+    "sys_journal_field": [
+        note(1, 1),
+        note(2, 1, element="work_notes", value="unnamed"),
+        note(3, 2, name="problem", value="unnamed"),
+    ],
+}
+NOTES = "sys_journal_field:incident"
+
+
+def test_a_note_is_an_event_and_its_audit_row_only_a_save(start: Start) -> None:
+    pages = pull(start(NOTED).connect(), fields=("state", "comments"))
+    assert ["incident", "sys_audit:incident", "sys_audit:incident:saves", NOTES] == list(cursors(pages))
+    assert [] == gaps(pages)
+    (said,), (save,) = events(pages, NOTES), events(pages, "sys_audit:incident:saves")
+    assert Event(
+        record=f"{1:032x}",
+        field="comments",
+        old="",
+        new="text:ti no si hteB",
+        at=TEN,
+        actor="user_name:nilgna.hteb",
+        witness="journal",
+        witness_id=f"{1:032x}",
+        order=None,
+    ) == said  # fmt: skip
+    assert ("", 2, TEN, said.actor) == (save.field, save.order, save.at, save.actor)
+    stored = json.dumps([row.body for page in pages for row in page.rows])
+    for secret in ("Beth", "beth.anglin", "unnamed"):
+        assert secret not in stored
+
+
+def test_a_new_note_is_read_at_the_next_poll(start: Start) -> None:
+    instance = start({"incident": [incident(1)]})
+    connector = instance.connect()
+    first = pull(connector, fields=("work_notes",))
+    address = f"{instance.url}/api/now/table/incident/{1:032x}"
+    requests.patch(address, json={"work_notes": "Called."}, auth=("itsms", "secret"), timeout=5).raise_for_status()
+    second = pull(connector, cursors(first), fields=("work_notes",))
+    assert ["text:.dellaC"] == [event.new for event in events(second, NOTES)]
+    before = instance.http.requests_sent
+    pull(connector, cursors(second), fields=("work_notes",))
+    # three streams, and whether audit trail and notes may be read
+    assert 5 == instance.http.requests_sent - before
+
+
+@pytest.mark.parametrize("table", ["sys_audit", "sys_journal_field"])
+def test_notes_that_may_not_be_read_are_not_taken_for_none(table: str, start: Start) -> None:
+    instance = start(NOTED, {"deny_tables": [table]})
+    before = {NOTES: '{"start":1000,"end":1000}'}
+    pages = pull(instance.connect(), before, fields=("state", "comments"))
+    assert (NOTES, "refused", None) in gaps(pages)
+    assert before[NOTES] == cursors(pages)[NOTES]
+    (record,) = pages[0].records
+    assert "comments" not in record.fields
+    assert table in next(gap.message for page in pages for gap in page.gaps if gap.stream == NOTES)
+
+
+def test_notes_are_history_that_can_be_off(start: Start) -> None:
+    pages = pull(start(NOTED).connect(audit=False), fields=("comments",))
+    assert (NOTES, "not-asked", None) in gaps(pages)
+    assert [] == [event for page in pages for event in page.events]
+
+
+@pytest.mark.parametrize(("column", "value"), [("name", "problem"), ("element", "work_notes")])
+def test_notes_of_something_else_are_refused(column: str, value: str, start: Start) -> None:
+    instance = start({})
+    instance.reply([note(1, 1, **{column: value})], path="sys_journal_field", query="elementIN")
+    with pytest.raises(Refused, match=f"condition on {column} was ignored"):
+        pull(instance.connect(), fields=("comments",))
 
 
 # --- going on --------------------------------------------------------------------------------------------------------
@@ -331,10 +496,25 @@ def test_a_refused_table_is_a_gap_and_the_others_go_on(start: Start) -> None:
     assert "role" in pages[-1].gaps[0].message
 
 
-def test_an_unknown_table_is_a_gap_with_the_next_step(start: Start) -> None:
-    pages = pull(start({}).connect(), kind="sn_cim_register")
-    assert ("sn_cim_register", "refused", None) in gaps(pages)
-    assert "plugin" in pages[0].gaps[0].message
+@pytest.mark.parametrize(
+    ("kind", "plugin"),
+    [("sn_cim_register", "Continual Improvement Management (com.sn_cim)"), ("u_none", "that brings")],
+)
+def test_a_table_that_is_not_there_is_a_gap_that_names_its_plug_in(kind: str, plugin: str, start: Start) -> None:
+    instance = start({})
+    before = {kind: '{"start":1000,"end":1000}'}
+    (page,) = pull(instance.connect(), before, kind=kind)
+    assert [(kind, "not-served", None)] == gaps([page])
+    assert f"Install the plug-in {plugin}" in page.gaps[0].message
+    assert (before[kind], True) == (page.cursor, page.closed)
+    assert 1 == instance.http.requests_sent
+
+
+@pytest.mark.parametrize("said", ["Invalid table task_ci", "Table task_ci does not exist"])
+def test_every_wording_of_a_missing_table_is_known(said: str, start: Start) -> None:
+    instance = start({})
+    instance.fault("status", status=400, body={"error": {"message": said, "detail": None}}, path="task_ci")
+    assert [("task_ci", "not-served", None)] == gaps(pull(instance.connect(), kind="task_ci"))
 
 
 def test_missing_fields_say_whether_they_are_refused_or_unknown_once_per_pull(start: Start) -> None:
@@ -571,7 +751,7 @@ def test_a_secret_in_the_vendor_s_sentence_is_cut(start: Start) -> None:
 
 def test_people_have_both_pseudonyms_and_groups_their_names(start: Start) -> None:
     users = [
-        {"sys_id": BETH, "user_name": "beth", "active": "false"},
+        {"sys_id": BETH, "user_name": "beth", "active": "false", "email": " Beth@Example"},
         {"sys_id": "a" * 32, "user_name": "robot", "internal_integration_user": "true"},
     ]
     directory = (
@@ -579,10 +759,17 @@ def test_people_have_both_pseudonyms_and_groups_their_names(start: Start) -> Non
     )
     assert isinstance(directory, Directory)
     people = {person.names: (person.system, person.active) for person in directory.people}
-    assert (False, False) == people[f"sys_id:{BETH[::-1]}", "user_name:hteb"]
+    assert (False, False) == people[f"sys_id:{BETH[::-1]}", "user_name:hteb", "email:elpmaxe@hteb"]
     assert (True, True) == people["sys_id:" + "a" * 32, "user_name:tobor"]
     assert [(GROUP, "Network", True)] == [(group.id, group.name, group.active) for group in directory.groups]
     assert () == directory.gaps
+
+
+def test_an_address_that_two_accounts_share_names_nobody(start: Start) -> None:
+    users = [{"sys_id": f"{n:032x}", "user_name": f"u{n}", "email": "desk@example"} for n in (1, 2)]
+    directory = start({"sys_user": users}).connect().directory()
+    assert isinstance(directory, Directory)
+    assert [] == [name for person in directory.people for name in person.names if name.startswith("email")]
 
 
 def test_people_that_may_not_be_read_are_gaps(start: Start) -> None:
@@ -689,6 +876,14 @@ def test_what_the_target_drops_silently_is_named(start: Start) -> None:
     assert ["assigned_to", "labels", "properties", "urgency"] == sorted(line.split()[0] for line in done.dropped)
 
 
+def test_other_line_ends_are_no_loss(start: Start) -> None:
+    instance = start({"incident": [incident(1)]})
+    held = {**incident(1), "description": "One.\r\n\r\nTwo. "}
+    instance.fault("status", status=200, method="GET", path="incident/", times=1, body={"result": held})
+    body = (Block("paragraph", "One."), Block("paragraph", "Two."))
+    assert () == written(instance.connect(), Write(Action.AMEND, KEY, f"{1:032x}", body=body)).dropped
+
+
 def test_an_unknown_severity_is_named(start: Start) -> None:
     done = written(start({"incident": [incident(1)]}).connect(), Write(Action.AMEND, KEY, f"{1:032x}", severity="high"))
     assert ("severity 'high' is not in the option severities",) == done.dropped
@@ -752,11 +947,199 @@ def test_a_403_is_told_apart_by_its_detail(detail: str, step: str, start: Start)
     assert detail[:40] in str(problem.value)
 
 
-@pytest.mark.parametrize("action", [Action.LINK, Action.TRANSITION])
-def test_what_is_not_served_yet_is_a_gap(action: Action, start: Start) -> None:
-    gap = start({}).connect().write(Write(action, KEY, ticket=f"{1:032x}", link_to="x", to_state="3"))
+CIM = [
+    {"sys_id": f"{1:032x}", "number": "CIM0000001", "state": "-7", "active": "true", "correlation_id": "theirs"},
+    {"sys_id": f"{2:032x}", "number": "CIM0000002", "state": "12", "active": "true", "parent": f"{1:032x}"},
+]
+CIM_STATES = [
+    {"name": "sn_cim_register", "element": "state", "value": value, "label": label, "language": "en", "inactive": off}
+    for value, label, off in (("-7", "New", "false"), ("12", "Monitor/Review", "false"), ("13", "Retired", "true"))
+]
+TARGETS = {
+    "problem": {"problem": [{"number": "PRB0000001", "state": "101"}]},
+    "sn_cim_register": {"sn_cim_register": CIM, "sys_choice": CIM_STATES},
+    "u_corrective": {
+        "u_corrective": [
+            dict.fromkeys(
+                ("number", "correlation_id", "correlation_display", "short_description", "description", "active"), ""
+            )
+            | {"state": "1", "sys_id": f"{9:032x}"}
+        ]
+    },
+}
+
+
+@pytest.mark.parametrize("table", TARGETS)
+def test_tickets_go_to_other_tables_too(table: str, start: Start) -> None:
+    connector = start(TARGETS[table]).connect(table=table)
+    done = written(connector, CREATE)
+    assert done.ticket is not None
+    assert ((), KEY, "Late responses") == (done.dropped, done.ticket.key, done.ticket.summary)
+    assert [done.ticket] == connector.find(KEY)
+    assert f"{table}.do" in done.url
+
+
+@pytest.mark.parametrize(("wanted", "state"), [("Monitor/Review", "12"), ("monitor/review", "12"), ("-7", "-7")])
+def test_a_state_is_named_by_its_label_or_value(wanted: str, state: str, start: Start) -> None:
+    instance = start(TARGETS["sn_cim_register"])
+    done = written(
+        instance.connect(table="sn_cim_register"), Write(Action.TRANSITION, KEY, f"{1:032x}", to_state=wanted)
+    )
+    assert done.ticket is not None
+    assert ((), {"12": "Monitor/Review", "-7": "New"}[state]) == (done.dropped, done.ticket.state)
+
+
+def test_states_are_known_from_rows_where_choices_may_not_be_read(start: Start) -> None:
+    instance = start(TARGETS["sn_cim_register"], {"deny_fields": {"sys_choice": ["name"]}})
+    connector = instance.connect(table="sn_cim_register")
+    done = written(connector, Write(Action.TRANSITION, KEY, f"{1:032x}", to_state="Monitor/Review"))
+    assert done.ticket is not None
+    assert ("Monitor/Review", ()) == (done.ticket.state, done.dropped)
+    gap = connector.write(Write(Action.TRANSITION, KEY, f"{1:032x}", to_state="Closed"))
+    assert isinstance(gap, Gap)
+    assert "let it read sys_choice" in gap.message
+
+
+@pytest.mark.parametrize(("wanted", "told"), [("Retired", r"it has New \(-7\)"), (None, "names no state")])
+def test_a_state_that_is_none_is_refused(wanted: str | None, told: str, start: Start) -> None:
+    connector = start(TARGETS["sn_cim_register"]).connect(table="sn_cim_register")
+    with pytest.raises(Refused, match=told):
+        connector.write(Write(Action.TRANSITION, KEY, f"{1:032x}", to_state=wanted))
+
+
+def test_two_states_of_one_name_are_told_apart_by_their_values(start: Start) -> None:
+    twins = [{**CIM_STATES[0], "value": value} for value in ("-7", "12")]
+    connector = start({"sn_cim_register": CIM, "sys_choice": twins}).connect(table="sn_cim_register")
+    with pytest.raises(Refused, match=r"several states called 'New'.*-7.*12"):
+        connector.write(Write(Action.TRANSITION, KEY, f"{1:032x}", to_state="New"))
+
+
+def test_the_state_of_a_problem_is_not_set_through_the_api(start: Start) -> None:
+    tables = {"problem": [{"sys_id": f"{1:032x}", "number": "PRB0000001", "state": "101"}]}
+    done = written(
+        start(tables).connect(table="problem"), Write(Action.TRANSITION, KEY, f"{1:032x}", to_state="Assess")
+    )
+    assert ("state was not taken over as it was sent: problem.state is read-only; let the account write it or do it "
+            "by hand",) == done.dropped  # fmt: skip
+    blind = start(tables, {"hide_rows": {"sys_dictionary": "*"}}).connect(table="problem")
+    (sentence,) = written(blind, Write(Action.TRANSITION, KEY, f"{1:032x}", to_state="Assess")).dropped
+    assert "state" == sentence.split()[0]
+    assert "by hand" in sentence
+
+
+def test_a_link_makes_the_other_ticket_the_parent(start: Start) -> None:
+    instance = start({**TARGETS["sn_cim_register"], "incident": [incident(7)]})
+    connector = instance.connect(table="sn_cim_register")
+    link = Write(Action.LINK, KEY, f"{1:032x}", link_to=f"{7:032x}")
+    assert ((), ()) == (written(connector, link).dropped, written(connector, link).dropped)
+    answer = requests.get(
+        f"{instance.url}/api/now/table/sn_cim_register/{1:032x}", auth=("itsms", "secret"), timeout=5,
+        headers={"Accept": "application/json"},
+    )  # fmt: skip
+    assert f"{7:032x}" == answer.json()["result"]["parent"]["value"]
+
+
+@pytest.mark.parametrize(
+    ("ticket", "other", "told"),
+    [
+        (1, "10017", "no record of this instance"),
+        (1, f"{8:032x}", "only tasks that the account may read"),
+        (2, f"{7:032x}", "names another task already"),
+    ],
+)
+def test_a_link_that_has_no_place_is_a_gap(ticket: int, other: str, told: str, start: Start) -> None:
+    tables = {**TARGETS["sn_cim_register"], "incident": [incident(7)]}
+    connector = start(tables).connect(table="sn_cim_register")
+    gap = connector.write(Write(Action.LINK, KEY, f"{ticket:032x}", link_to=other))
     assert isinstance(gap, Gap)
     assert "not-served" == gap.reason
+    assert told in gap.message
+
+
+def test_a_table_without_a_parent_takes_no_link(start: Start) -> None:
+    tables = {"cmdb_ci": TARGETS["u_corrective"]["u_corrective"], "incident": [incident(7)]}
+    connector = start(tables).connect(table="cmdb_ci")
+    gap = connector.write(Write(Action.LINK, KEY, f"{9:032x}", link_to=f"{7:032x}"))
+    assert isinstance(gap, Gap)
+    assert "shows no parent" in gap.message
+
+
+@pytest.mark.parametrize("other", [None, f"{1:032x}"])
+def test_a_link_to_nothing_or_itself_is_refused(other: str | None, start: Start) -> None:
+    with pytest.raises(Refused, match="names no other ticket"):
+        start({"incident": [incident(1)]}).connect().write(Write(Action.LINK, KEY, f"{1:032x}", link_to=other))
+
+
+NOT_FOR_TICKETS = [
+    ("sn_cim_register", {}, r"plug-in Continual Improvement Management \(com.sn_cim\)"),
+    (
+        "cmdb_ci",
+        {"cmdb_ci": [{"correlation_id": "", "short_description": "x"}]},
+        "cmdb_ci has no column description, state, active",
+    ),
+    (
+        "incident",
+        {"sys_dictionary": [{"name": "incident", "element": "correlation_id", "read_only": "true"}]},
+        "correlation_id is read-only",
+    ),
+]
+
+
+@pytest.mark.parametrize(("table", "tables", "told"), NOT_FOR_TICKETS)
+def test_a_table_that_cannot_hold_tickets_is_refused_before_anything_is_sent(
+    table: str, tables: dict[str, Any], told: str, start: Start
+) -> None:
+    instance = start(tables)
+    connector = instance.connect(table=table)
+    for call in (lambda: connector.write(CREATE), lambda: connector.find(KEY)):
+        with pytest.raises(Refused, match=told):
+            call()
+    assert [] == [name for name in instance.ledger()["requests"] if name.startswith("POST /api")]
+
+
+def test_a_key_that_was_dropped_stops_the_next_write(start: Start) -> None:
+    """An empty table does not show its columns. The first ticket does, and stays the only one without a key."""
+    instance = start({"u_corrective": []})
+    first = {"sys_id": f"{1:032x}", "number": "U1"}
+    instance.fault("status", status=201, method="POST", times=1, body={"result": first})
+    instance.fault("status", status=200, path="u_corrective/", times=1, body={"result": first})
+    connector = instance.connect(table="u_corrective")
+    done = written(connector, CREATE)
+    assert "correlation_id" in {sentence.split()[0] for sentence in done.dropped}
+    instance.reply([first], path="u_corrective$")
+    with pytest.raises(Refused, match="correlation_id cannot be read"):
+        connector.write(CREATE)
+
+
+LOSSES = [
+    ({"short_description": "Late re"}, {}, "short_description", "it was cut, incident.short_description holds 7"),
+    ({"short_description": "Late re"}, {"hide_rows": {"sys_dictionary": "*"}}, "short_description", "fewer characters"),
+    ({"impact": "3"}, {}, "impact", "a business rule of incident wrote something else"),
+    ({"urgency": ""}, {}, "urgency", "'77' is no choice of incident.urgency; it has 1, 2, 3"),
+    ({"urgency": ""}, {"deny_fields": {"sys_choice": ["name"]}}, "urgency", "administrator of the instance"),
+    ({"u_made_up": None}, {}, "u_made_up", "incident has no such column"),
+    ({"category": None}, {"deny_fields": {"incident": ["category"]}}, "category", "let the account read it"),
+]
+
+
+@pytest.mark.parametrize(("stored", "access", "column", "told"), LOSSES)
+def test_each_column_that_was_lost_is_named_with_the_next_step(
+    stored: dict[str, str | None], access: dict[str, Any], column: str, told: str, start: Start
+) -> None:
+    length = {"name": "incident", "element": "short_description", "max_length": "7", "read_only": "false"}
+    instance = start({"incident": [incident(1)], "sys_dictionary": [length]}, access)
+    sent = {"impact": "1", "urgency": "77", "u_made_up": "x", "category": "y"}
+    held = {**incident(1), "short_description": "Late responses", **sent, **stored}
+    instance.fault(
+        "status", status=200, method="GET", path="incident/", times=1,
+        body={"result": {name: value for name, value in held.items() if value is not None}},
+    )  # fmt: skip
+    amend = Write(Action.AMEND, KEY, f"{1:032x}", summary="Late responses", severity="high")
+    done = written(instance.connect(severities={"high": sent}), amend)
+    (sentence,) = done.dropped
+    assert column == sentence.split()[0]
+    assert told in sentence
+    assert str(stored[column] or "-" * 99) not in sentence.replace(" 7 ", " ")
 
 
 def test_a_write_to_no_ticket_is_refused(start: Start) -> None:

@@ -1,28 +1,32 @@
-"""The instance: its tables, its clock, who may see what, and what a save brings about.
+"""The instance: its tables, its clock, who may see what, and what a save leaves behind.
 
-Owns the business rules (numbers, states kept in step, audit and journal rows, read-only fields, data policy). Sockets
-and JSON are left to :mod:`.table_api`; finding rows to :mod:`.search`. Everything here runs under :attr:`Desk.lock`.
+Owns numbers, counters, audit and journal rows, and what of a client's write is taken over. What a save means is left to
+:mod:`.rules` for the record itself and to the :class:`Reaction` s for other records; sockets and JSON to
+:mod:`.table_api`; finding rows to :mod:`.search`. Everything here runs under :attr:`Desk.lock`.
 """
 
-import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from threading import RLock
+from typing import Protocol
 
+from connectors.servicenow.simulator import rules
+from connectors.servicenow.simulator.choices import stock_choices
 from connectors.servicenow.simulator.dictionary import (
     JOURNALS,
     PREFIXES,
+    is_audited,
     is_read_only,
     is_task,
     label_of,
     reference_of,
-    stock_choices,
     stock_columns,
     stock_tables,
     type_of,
 )
-from connectors.servicenow.simulator.tables import Row, Table
+from connectors.servicenow.simulator.marks import digest, stamp
+from connectors.servicenow.simulator.models import stock_models
+from connectors.servicenow.simulator.tables import Order, Row, Table
 
 ALL = "*"
 _UNAUDITED = frozenset(("incident_state", "problem_state", "task_effective_number", "comments_and_work_notes"))
@@ -48,7 +52,7 @@ class Access:
     deny_writes: Mapping[str, frozenset[str]] = field(default_factory=dict)
     """table -> insert, update, delete"""
     audited: Mapping[str, frozenset[str]] = field(default_factory=dict)
-    """table -> fields that leave audit rows; a table that is not named has all of them audited"""
+    """table -> fields that leave audit rows; a table that is not named has all of them audited, or none"""
 
     def hides(self, table: str, sys_id: str) -> bool:
         hidden = self.hide_rows.get(table, frozenset())
@@ -59,23 +63,35 @@ class Access:
         return frozenset(name for name, rows in self.deny_fields.get(table, {}).items() if ALL in rows)
 
     def audits(self, table: str, name: str) -> bool:
-        return name not in _UNAUDITED and (table not in self.audited or name in self.audited[table])
+        named = self.audited.get(table)
+        return name not in _UNAUDITED and (is_audited(table) if named is None else name in named)
 
 
-def digest(text: str) -> str:
-    """A sys_id that the same text always gets."""
-    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
+class Reaction(Protocol):
+    """Told after every save of a row; ``olds`` holds what the changed fields were, ``None`` after an insert."""
 
-
-def stamp(seconds: float) -> str:
-    """An instant as the instance writes it: UTC, whole seconds."""
-    return datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%d %H:%M:%S")
+    def __call__(
+        self, desk: "Desk", table: Table, row: Row, olds: Mapping[str, str] | None, by: str, at: float
+    ) -> None: ...
 
 
 class Desk:
-    """One instance. ``clock`` gives seconds since 1970; ``account`` is the user name that the API logs in as."""
+    """One instance. ``clock`` gives seconds since 1970; ``account`` is the user name that the API logs in as.
 
-    def __init__(self, *, clock: Callable[[], float], account: str, data_policy: bool, user_offset: float) -> None:
+    ``reactions`` are told of every save; ``timers`` are told the time before anything is looked at.
+    """
+
+    def __init__(
+        self,
+        *,
+        clock: Callable[[], float],
+        account: str,
+        data_policy: bool,
+        user_offset: float,
+        plugins: Iterable[str] = (),
+        reactions: Sequence[Reaction] = (),
+        timers: Sequence[Callable[["Desk", float], None]] = (),
+    ) -> None:
         self.lock = RLock()
         self.clock = clock
         self.account = account
@@ -84,7 +100,11 @@ class Desk:
         self.user_offset = user_offset
         self.access = Access()
         self.planted: dict[str, list[str]] = {}
-        self.tables = {name: Table(name, stock_columns(name)) for name in stock_tables()}
+        self.tables = {name: Table(name, columns) for name, columns in stock_tables(plugins).items()}
+        for name, values in stock_models():
+            self._fill(name, ("sys_id",), (values,))
+        self._reactions = reactions
+        self._timers = timers
         self._made = 0
         self._numbers: dict[str, int] = {}
         self._labels: dict[tuple[str, str], dict[str, str]] = {}
@@ -141,6 +161,14 @@ class Desk:
                 self._labels.setdefault(key, {})[choice.get(row, "value")] = choice.get(row, "label")
         return self._labels.get((table, column)) or (self._labels.get(("task", column), {}) if is_task(table) else {})
 
+    def related(self, name: str, column: str, sys_id: str) -> list[Row]:
+        """Rows of a table whose reference ``column`` points to ``sys_id``, in the order of their own ids."""
+        table = self.tables[name]
+        if not sys_id or column not in table.index:
+            return []
+        place = table.index[column]
+        return self._run(table.order((place,)), place, sys_id)
+
     def journal(self, sys_id: str, elements: Iterable[str]) -> Iterator[tuple[str, str, str, str]]:
         """Notes of a record, newest first: stamp, user name, element, text."""
         table = self.tables["sys_journal_field"]
@@ -159,15 +187,23 @@ class Desk:
         """Audit rows of a record in the order in which they were saved."""
         return self._of_record(self.tables["sys_audit"], "documentkey", sys_id)
 
-    @staticmethod
-    def _of_record(table: Table, column: str, sys_id: str) -> list[Row]:
+    def _of_record(self, table: Table, column: str, sys_id: str) -> list[Row]:
         place, then = table.index[column], "record_checkpoint" if column == "documentkey" else "sys_created_on"
-        order = table.order((place, table.index[then]))
-        start, rows = order.place((sys_id,)), order.rows
+        return self._run(table.order((place, table.index[then])), place, sys_id)
+
+    @staticmethod
+    def _run(order: Order, place: int, value: str) -> list[Row]:
+        """The rows of an order whose first column, at ``place``, holds ``value``."""
+        start, rows = order.place((value,)), order.rows
         end = start
-        while end < len(rows) and rows[end][place] == sys_id:
+        while end < len(rows) and rows[end][place] == value:
             end += 1
         return rows[start:end]
+
+    def tick(self) -> None:
+        """Let the instance's own jobs do what is due."""
+        for timer in self._timers:
+            timer(self, self.clock())
 
     # --- writing -------------------------------------------------------------------------------------------------
 
@@ -179,7 +215,12 @@ class Desk:
             self._complete(table, row, sent)
         table.insert(row)
         self._note(table, row, values, by, at)
+        self._react(table, row, None, by, at)
         return row
+
+    def _react(self, table: Table, row: Row, olds: Mapping[str, str] | None, by: str, at: float) -> None:
+        for reaction in self._reactions:
+            reaction(self, table, row, olds, by, at)
 
     def _born(self, table: Table, by: str, at: float) -> dict[str, str]:
         self._made += 1
@@ -192,20 +233,15 @@ class Desk:
 
     def _complete(self, table: Table, row: Row, sent: Mapping[str, str]) -> None:
         """Columns that follow from others in a new task."""
-        index = table.index
-        values = {"task_effective_number": table.get(row, "number")}
-        if "priority" not in sent and table.get(row, "impact") and table.get(row, "urgency"):
-            values["priority"] = matrix(table.get(row, "impact"), table.get(row, "urgency"))
-        for twin in ("incident_state", "problem_state"):
-            values[twin] = table.get(row, "state")
-        for name, value in values.items():
-            if name in index:
-                row[index[name]] = value
+        for name, value in rules.completed(_values(table, row), sent).items():
+            if name in table.index:
+                row[table.index[name]] = value
 
     def save(self, table: Table, row: Row, values: Mapping[str, str], by: str, at: float) -> None:
         """Change a row as the product would: consequences, counters, audit and journal rows. No change, no save."""
         journal = {name: text for name, text in values.items() if name in JOURNALS and text}
-        wanted = {**self._consequences(table, row, values, by, at), **values}
+        hand = rules.Hand(self.user_id(by), stamp(at))
+        wanted = {**rules.consequences(table.name, _values(table, row), values, hand), **values}
         changed = {
             name: value
             for name, value in wanted.items()
@@ -220,46 +256,10 @@ class Desk:
         for name, value in changed.items():
             self._audit(table, row, name, olds[name], value, by, at)
         self._note(table, row, journal, by, at)
-
-    def _consequences(self, table: Table, row: Row, values: Mapping[str, str], by: str, at: float) -> Mapping[str, str]:
-        """What business rules of a stock instance add to a save of a task."""
-        if not is_task(table.name):
-            return {}
-        before = {name: table.get(row, name) for name in table.columns}
-        after = {**before, **values}
-        added: dict[str, str] = {}
-        if after["state"] != before["state"]:
-            added |= self._step(table.name, before, after, by, at)
-        if any(
-            after.get(name) != before.get(name) and before.get(name) for name in ("assignment_group", "assigned_to")
-        ):
-            added["reassignment_count"] = str(int(before.get("reassignment_count") or 0) + 1)
-        scales = (after.get("impact", ""), after.get("urgency", ""))
-        if all(scales) and scales != (before.get("impact"), before.get("urgency")):
-            added["priority"] = matrix(*scales)
-        return added
-
-    def _step(
-        self, table: str, before: Mapping[str, str], after: Mapping[str, str], by: str, at: float
-    ) -> Mapping[str, str]:
-        """Consequences of a change of state."""
-        state = after["state"]
-        added = {"incident_state": state, "problem_state": state}
-        if table == "incident":
-            if state != "3":
-                added["hold_reason"] = ""
-            if state == "6":
-                added |= {"resolved_at": stamp(at), "resolved_by": self.user_id(by)}
-            if before["state"] in ("6", "7") and state not in ("6", "7", "8"):
-                added |= {"resolved_at": "", "resolved_by": "", "active": "true"}
-                added |= {"reopened_time": stamp(at), "reopened_by": self.user_id(by)}
-                added["reopen_count"] = str(int(before.get("reopen_count") or 0) + 1)
-        if state in _ENDED.get(table, ("3", "4", "7")):
-            added |= {"closed_at": stamp(at), "closed_by": self.user_id(by), "active": "false"}
-        return added
+        self._react(table, row, olds, by, at)
 
     def _audit(self, table: Table, row: Row, name: str, old: str, new: str, by: str, at: float) -> None:
-        if not self.access.audits(table.name, name) or not is_task(table.name):
+        if not self.access.audits(table.name, name):
             return
         sys_id, checkpoint = table.get(row, "sys_id"), table.get(row, "sys_mod_count")
         audit = self.tables["sys_audit"]
@@ -292,11 +292,14 @@ class Desk:
 
     def accept(self, table: Table, row: Row | None, sent: Mapping[str, str]) -> dict[str, str]:
         """What of a client's write is taken over; the rest is dropped silently. Raises :class:`RefusedError`."""
-        taken = {name: value for name, value in sent.items() if self._takes(table, name, value)}
+        before = _values(table, table.row({}) if row is None else row)
+        settled = [name for name in sent if row is not None and rules.is_fixed(table.name, name, before)]
+        taken = {name: v for name, v in sent.items() if name not in settled and self._takes(table, name, v)}
         if "incident_state" in taken and "state" not in taken:
             taken["state"] = taken["incident_state"]
-        if self.data_policy and table.name == "incident":
-            self._require_closure(table, row, taken)
+        missing = rules.missing(table.name, before, taken) if self.data_policy else ""
+        if missing:
+            raise RefusedError("Data Policy Exception", f"The following fields are mandatory: {missing}")
         return taken
 
     def _takes(self, table: Table, name: str, value: str) -> bool:
@@ -307,16 +310,6 @@ class Desk:
             return value in choices
         target = reference_of(table.name, name)
         return not (target and value) or self.find(target, value) is not None
-
-    @staticmethod
-    def _require_closure(table: Table, row: Row | None, taken: Mapping[str, str]) -> None:
-        if taken.get("state", taken.get("incident_state")) not in ("6", "7"):
-            return
-        known = [name for name in ("close_code", "close_notes") if name in table.index]
-        missing = [name for name in known if not taken.get(name, table.get(row, name) if row else "")]
-        if missing:
-            labels = ", ".join(label_of(name) for name in missing)
-            raise RefusedError("Data Policy Exception", f"The following fields are mandatory: {labels}")
 
     # --- data ----------------------------------------------------------------------------------------------------
 
@@ -353,7 +346,7 @@ class Desk:
         known = {tuple(table.get(row, key) for key in keys) for row in table.rows.values()}
         fresh = [values for values in rows if tuple(values[key] for key in keys) not in known]
         born = {"sys_created_on": stamp(0), "sys_updated_on": stamp(0), "sys_mod_count": "0"}
-        table.load([table.row({**born, **v, "sys_id": digest(f"{name}:{sorted(v.items())}")}) for v in fresh])
+        table.load([table.row({**born, "sys_id": digest(f"{name}:{sorted(v.items())}"), **v}) for v in fresh])
 
     def _dictionary(self) -> Iterator[dict[str, str]]:
         for table in self.tables.values():
@@ -366,11 +359,10 @@ class Desk:
                     "reference": reference_of(table.name, column) or "",
                     "read_only": str(is_read_only(table.name, column)).lower(),
                     "active": "true",
-                    "audit": str(is_task(table.name) and self.access.audits(table.name, column)).lower(),
+                    "audit": str(self.access.audits(table.name, column)).lower(),
                 }
 
 
-_ENDED = {"incident": ("7", "8"), "problem": ("107",), "change_request": ("3", "4"), "problem_task": ("157",)}
 _PROPERTIES = (
     {"name": "instance_name", "value": "simulator"},
     {"name": "instance_id", "value": digest("servicenow-simulator")},
@@ -378,6 +370,5 @@ _PROPERTIES = (
 )
 
 
-def matrix(impact: str, urgency: str) -> str:
-    """Priority of a stock instance: 1 and 1 make 1, 3 and 3 make 5."""
-    return str(int(impact) + int(urgency) - 1) if impact.isdigit() and urgency.isdigit() else ""
+def _values(table: Table, row: Row) -> dict[str, str]:
+    return dict(zip(table.columns, row, strict=True))

@@ -1,9 +1,10 @@
-"""What a stock instance knows about its tables before any data: columns, types, references, defaults, choices.
+"""What a stock instance knows about its tables before any data: columns, types, references, defaults.
 
-Owns names and types only. Rows live in :mod:`.tables`, the effect of a write in :mod:`.desk`.
+Owns names and types only. Choices are in :mod:`.choices`, rows in :mod:`.tables`, the effect of a write in
+:mod:`.desk`.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 
 
 def _words(text: str) -> frozenset[str]:
@@ -37,8 +38,18 @@ _OF_TASKS = {
     "sc_request": "requested_for request_state stage",
     "sc_req_item": "request cat_item requested_for stage quantity",
     "sc_task": "request request_item",
+    "sysapproval_group": "approval_user wait_for",
     "task": "",
 }
+_OF_PLUGINS: Mapping[str, Mapping[str, str]] = {
+    "cim": {
+        "sn_cim_register": "business_process type benefit effort source_id",
+        "sn_cim_task": "",
+    },
+    "grc": {"sn_grc_issue": "source_id"},
+    "major": {"incident": "major_incident_state proposed_by proposed_on promoted_by promoted_on"},
+}
+"""plug-in -> the tables that it brings, or the columns that it adds to a stock table"""
 _OTHERS = {
     "sys_user": f"{_SYSTEM} user_name name first_name last_name email title active locked_out "
     "internal_integration_user web_service_access_only department location manager time_zone",
@@ -70,8 +81,21 @@ _OTHERS = {
     "task_ci": f"{_SYSTEM} task ci_item applied applied_date added_from_dynamic_ci",
     "cmdb_ci": f"{_SYSTEM} name sys_class_name operational_status",
     "cmn_location": f"{_SYSTEM} name",
+    "sc_cat_item": f"{_SYSTEM} name short_description active",
+    "std_change_producer_version": f"{_SYSTEM} name std_change_producer version published",
+    # who is asked at which stage: columns simplified from the approval definitions of a real instance
+    "chg_approval_def": f"{_SYSTEM} name active order state type group user wait_for",
+    "chg_model": f"{_SYSTEM} name active available_in_ui color default_change_model description record_preset "
+    "state_field table_name",
+    "sttrm_state": f"{_SYSTEM} sttrm_model state_value state_label initial_state sequence",
+    "sttrm_state_transition": f"{_SYSTEM} sttrm_model from_state to_state automatic_transition",
+    "sttrm_transition_condition": f"{_SYSTEM} sttrm_state_transition name description condition condition_script "
+    "condition_type active order",
 }
-_NAMED = "caller_id opened_by closed_by resolved_by reopened_by assigned_to requested_by requested_for"
+_NAMED = (
+    "caller_id opened_by closed_by resolved_by reopened_by assigned_to requested_by requested_for approval_user "
+    "proposed_by promoted_by"
+)
 _TASK_REFERENCES = {
     **dict.fromkeys(_NAMED.split(), "sys_user"),
     "assignment_group": "sys_user_group",
@@ -93,13 +117,20 @@ _TASK_REFERENCES = {
     "incident": "incident",
     "request": "sc_request",
     "request_item": "sc_req_item",
+    "cat_item": "sc_cat_item",
+    "chg_model": "chg_model",
+    "std_change_producer_version": "std_change_producer_version",
 }
 _OTHER_REFERENCES: Mapping[str, Mapping[str, str]] = {
     "sys_user": {"manager": "sys_user", "location": "cmn_location"},
     "sys_user_group": {"manager": "sys_user", "parent": "sys_user_group"},
     "sys_user_grmember": {"user": "sys_user", "group": "sys_user_group"},
     "sys_user_has_role": {"user": "sys_user", "role": "sys_user_role"},
-    "sysapproval_approver": {"sysapproval": "task", "approver": "sys_user"},
+    "sysapproval_approver": {"sysapproval": "task", "approver": "sys_user", "group": "sysapproval_group"},
+    "chg_approval_def": {"group": "sys_user_group", "user": "sys_user"},
+    "sttrm_state": {"sttrm_model": "chg_model"},
+    "sttrm_state_transition": {"sttrm_model": "chg_model", "from_state": "sttrm_state", "to_state": "sttrm_state"},
+    "sttrm_transition_condition": {"sttrm_state_transition": "sttrm_state_transition"},
     "task_sla": {"task": "task", "sla": "contract_sla"},
     "metric_instance": {"definition": "metric_definition"},
     "task_ci": {"task": "task", "ci_item": "cmdb_ci"},
@@ -108,20 +139,26 @@ JOURNALS = frozenset(("comments", "work_notes", "comments_and_work_notes"))
 _INTEGERS = _words(
     "state incident_state problem_state hold_reason impact urgency priority severity notify escalation order "
     "sys_mod_count reassignment_count reopen_count child_incidents related_incidents record_checkpoint sequence "
-    "business_stc calendar_stc max_length iteration"
+    "business_stc calendar_stc max_length iteration state_value quantity"
 )
+_WORDS = frozenset((("sysapproval_approver", "state"), ("sys_user_has_role", "state")))
+"""Fields that are words although their name is a number elsewhere."""
 _BOOLEANS = _words(
     "active made_sla knowledge known_error major_problem cab_required on_hold unauthorized has_breached inactive "
     "mandatory read_only audit locked_out internal_integration_user web_service_access_only "
-    "outside_maintenance_schedule calculation_complete inherited applied"
+    "outside_maintenance_schedule calculation_complete inherited applied added_from_dynamic_ci available_in_ui "
+    "default_change_model initial_state automatic_transition published"
 )
 _DATETIMES = _words(
     "sys_created_on sys_updated_on opened_at closed_at resolved_at reopened_time work_start work_end due_date sla_due "
     "follow_up expected_start activity_due approval_set start_date end_date cab_date requested_by_date "
     "conflict_last_run planned_start_date planned_end_date start_time end_time planned_end_time original_breach_time "
-    "pause_time start end"
+    "pause_time start end applied_date proposed_on promoted_on"
 )
-_DURATIONS = _words("business_duration calendar_duration time_worked duration pause_duration time_left")
+_DURATIONS = _words(
+    "business_duration calendar_duration time_worked duration pause_duration business_pause_duration time_left "
+    "business_time_left"
+)
 _TASK_DEFAULTS = {
     "active": "true",
     "approval": "not requested",
@@ -149,6 +186,15 @@ _DEFAULTS: Mapping[str, Mapping[str, str]] = {
     },
     "problem": {"state": "101", "problem_state": "101", "known_error": "false", "major_problem": "false"},
     "change_request": {"state": "-5", "type": "normal", "on_hold": "false", "unauthorized": "false"},
+    "change_task": {"on_hold": "false"},
+    "problem_task": {"state": "151", "problem_task_type": "general"},
+    "sc_request": {"request_state": "requested"},
+    "sc_req_item": {"quantity": "1"},
+    "sysapproval_group": {"approval": "requested", "wait_for": "any"},
+    "sysapproval_approver": {"state": "not requested"},
+    "contract_sla": {"active": "true", "type": "SLA"},
+    "chg_approval_def": {"active": "true", "order": "100", "wait_for": "any"},
+    "task_ci": {"applied": "false"},
     "sys_user": {"active": "true", "locked_out": "false", "internal_integration_user": "false"},
     "sys_user_group": {"active": "true"},
     "sys_choice": {"language": "en", "inactive": "false"},
@@ -162,7 +208,10 @@ PREFIXES = {
     "sc_request": "REQ",
     "sc_req_item": "RITM",
     "sc_task": "SCTASK",
+    "sysapproval_group": "GAPRV",
     "sn_cim_register": "CIM",
+    "sn_cim_task": "CIMTASK",
+    "sn_grc_issue": "ISS",
 }
 _SYSTEM_FIELDS = frozenset((*_SYSTEM.split(), "sys_class_name", "sys_domain", "sys_domain_path"))
 _READ_ONLY: Mapping[str, frozenset[str]] = {
@@ -170,59 +219,47 @@ _READ_ONLY: Mapping[str, frozenset[str]] = {
     "problem": frozenset(("state", "problem_state", "resolution_code", "resolved_at", "resolved_by")),
     "sys_user": frozenset(("user_password",)),
 }
-_SCALE = "1=High,2=Medium,3=Low"
-_PRIORITY = "1=Critical,2=High,3=Moderate,4=Low,5=Planning"
-_INCIDENT_STATE = "1=New,2=In Progress,3=On Hold,6=Resolved,7=Closed,8=Canceled"
-_PROBLEM_STATE = (
-    "101=New,102=Assess,103=Root Cause Analysis,104=Fix in Progress,106=Resolved,107=Closed"  # there is no 105
-)
-_CHOICES = {
-    ("task", "impact"): _SCALE,
-    ("task", "urgency"): _SCALE,
-    ("task", "priority"): _PRIORITY,
-    ("incident", "state"): _INCIDENT_STATE,
-    ("incident", "incident_state"): _INCIDENT_STATE,
-    ("incident", "hold_reason"): "1=Awaiting Caller,3=Awaiting Problem,4=Awaiting Vendor,5=Awaiting Change",
-    ("incident", "notify"): "1=Do Not Notify,2=Send Email,3=Phone",
-    ("incident", "close_code"): ",".join(
-        f"{code}={code}"
-        for code in (
-            "Solution provided",
-            "Resolved by caller",
-            "Workaround provided",
-            "Duplicate",
-            "Resolved by change",
-            "User error",
-            "Known error",
-            "Resolved by problem",
-            "Resolved by request",
-            "No resolution provided",
-        )
-    ),
-    ("problem", "state"): _PROBLEM_STATE,
-    ("problem", "problem_state"): _PROBLEM_STATE,
-    ("change_request", "state"): "-5=New,-4=Assess,-3=Authorize,-2=Scheduled,-1=Implement,0=Review,3=Closed,4=Canceled",
-    ("change_request", "type"): "normal=Normal,standard=Standard,emergency=Emergency",
-}
 
 
-def stock_tables() -> list[str]:
-    """Names of the tables that every instance has."""
-    return [*_OF_TASKS, *_OTHERS]
+def plugin_names() -> list[str]:
+    """Plug-ins that an instance may have."""
+    return list(_OF_PLUGINS)
+
+
+def stock_tables(plugins: Iterable[str] = ()) -> dict[str, list[str]]:
+    """The tables of an instance with these plug-ins and their columns."""
+    tables = {name: stock_columns(name) for name in (*_OF_TASKS, *_OTHERS)}
+    for brought in (_OF_PLUGINS[plugin] for plugin in plugins):
+        for name, more in brought.items():
+            tables[name] = list(dict.fromkeys((*tables.get(name, stock_columns(name)), *more.split())))
+    return tables
 
 
 def stock_columns(table: str) -> list[str]:
-    """Columns of ``table`` on a stock instance; an unknown table extends task if the plug-in that brings it does."""
+    """Columns of ``table`` on a stock instance; of a plug-in's or an own table those that it inherits."""
     if table in _OTHERS:
         return _OTHERS[table].split()
-    if table in _OF_TASKS or is_task(table):
+    if is_task(table):
         return list(dict.fromkeys(f"{_TASK} {_OF_TASKS.get(table, '')}".split()))
     return _SYSTEM.split()
 
 
 def is_task(table: str) -> bool:
-    """Whether ``table`` extends task."""
-    return table in _OF_TASKS or table in ("sn_cim_register", "sn_cim_task", "sn_grc_issue")
+    """Whether ``table`` extends task, as every table of the site's own (``u_…``, ``x_…``) does here."""
+    return table in _OF_TASKS or table in _PLUGIN_TASKS or table.startswith(("u_", "x_"))
+
+
+_PLUGIN_TASKS = frozenset(table for brought in _OF_PLUGINS.values() for table in brought)
+
+
+def is_audited(table: str) -> bool:
+    """Whether changes to rows of ``table`` leave a history unless the data says otherwise."""
+    return is_task(table) or table == "sysapproval_approver"
+
+
+def is_journal(table: str, field: str) -> bool:
+    """Whether what is written into ``field`` goes to the journal and the field itself stays blank."""
+    return field in JOURNALS and is_audited(table)
 
 
 def reference_of(table: str, field: str) -> str | None:
@@ -238,8 +275,10 @@ def type_of(table: str, field: str) -> str:
         return "GUID"
     if reference_of(table, field):
         return "reference"
-    if field in JOURNALS and is_task(table):
+    if is_journal(table, field):
         return "journal_input"
+    if (table, field) in _WORDS:
+        return "string"
     for name, kind in _KINDS:
         if field in name:
             return kind
@@ -271,14 +310,14 @@ def is_read_only(table: str, field: str) -> bool:
 
 def label_of(field: str) -> str:
     """Column label, as data policies name fields."""
-    return {"close_code": "Resolution code", "close_notes": "Resolution notes"}.get(
-        field, field.replace("_", " ").capitalize()
-    )
+    return _LABELS.get(field, field.replace("_", " ").capitalize())
 
 
-def stock_choices() -> Iterator[dict[str, str]]:
-    """Rows of sys_choice, without ids."""
-    for (table, element), text in _CHOICES.items():
-        for place, pair in enumerate(text.split(",")):
-            value, _, label = pair.partition("=")
-            yield {"name": table, "element": element, "value": value, "label": label, "sequence": str(place)}
+_LABELS = {
+    "close_code": "Resolution code",
+    "close_notes": "Resolution notes",
+    "sys_created_on": "Created",
+    "sys_created_by": "Created by",
+    "sys_updated_on": "Updated",
+    "sys_updated_by": "Updated by",
+}

@@ -5,6 +5,13 @@
     tables:
       incident:                      # a table that no stock instance has is made, with the columns of its rows
         - {number: INC0000001, state: 2, active: true, sys_updated_on: 2026-07-05 10:46:48}
+      change_request:
+        - {sys_id: <id of the change>, number: CHG0000001, type: normal, state: -3, sys_mod_count: 2, parent: <sys_id>}
+      sysapproval_approver:          # asked at sys_created_on, answered at sys_updated_on
+        - {sysapproval: <id of the change>, approver: <sys_id of a user>, state: requested}
+      sys_audit:                     # one row per changed field; those of one save share record_checkpoint and second
+        - {tablename: change_request, documentkey: <id of the change>, fieldname: state, oldvalue: -5, newvalue: -4,
+           user: <user name>, record_checkpoint: 1, sys_created_on: 2026-07-05 10:00:00}
     access:
       deny_tables: [metric_instance]
       deny_fields: {incident: [hold_reason], problem: {cause_notes: [<sys_id>]}}
@@ -12,7 +19,9 @@
       deny_writes: {change_request: [insert, update, delete]}
       audited: {incident: [state]}   # a table that is not named has all its fields audited
 
-Values are native and served as the product's strings; what a row leaves out gets the default of its column.
+Values are native and served as the product's strings; what a row leaves out gets the default of its column. No rule
+runs while a file is loaded, so records, histories, approvals and tasks have to agree: ``sys_mod_count`` is the highest
+checkpoint, ``sys_updated_on`` the stamp of the last save. Own tables (``u_…``, ``x_…``) extend task.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,8 +33,10 @@ import orjson
 from ruamel.yaml import YAML
 
 from connectors.servicenow.simulator import uci
-from connectors.servicenow.simulator.desk import ALL, Access, Desk, digest, stamp
+from connectors.servicenow.simulator.desk import ALL, Access, Desk
 from connectors.servicenow.simulator.dictionary import PREFIXES, default_of, is_task, stock_columns
+from connectors.servicenow.simulator.marks import digest, stamp
+from connectors.servicenow.simulator.models import model_of
 from connectors.servicenow.simulator.table_api import as_text
 from connectors.servicenow.simulator.tables import Table
 
@@ -72,7 +83,10 @@ def _values(table: str, place: int, row: Mapping[str, Any]) -> dict[str, str]:
         values.setdefault("number", f"{PREFIXES.get(table, 'TASK')}{10001 + place:07d}")
         values.setdefault("task_effective_number", values["number"])
         values.setdefault("opened_at", values["sys_created_on"])
-        values.setdefault("incident_state", values.get("state", default_of(table, "state")))
+        for twin in ("incident_state", "problem_state"):
+            values.setdefault(twin, values.get("state", default_of(table, "state")))
+    if table == "change_request":
+        values.setdefault("chg_model", model_of(values))
     return values
 
 

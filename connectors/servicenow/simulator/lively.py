@@ -1,215 +1,67 @@
-"""A made-up service desk: months of believable incidents up to now, and then one thing after another.
+"""A made-up service desk: months of believable work up to now, and then one thing after another.
 
-Owns what people do there. Each incident is a script of steps drawn from a seed; what a step brings about is left to
-:mod:`.desk`. Scripts that break a usual procedure are noted in ``desk.planted``, so that a test knows the truth; legal
-look-alikes (a first-contact fix, a caller who closes, a cancelled duplicate) are not.
+Owns when things happen and whose turn it is. What people do is left to :mod:`.scripts`, what a save brings about to
+:mod:`.desk`. Steps that break a usual procedure are noted in ``desk.planted`` with the number of the record, so that a
+test knows the truth: incidents under the bare name, others as ``change.self_approved``.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from heapq import heapify, heappop, heappush
 from itertools import count
 from random import Random
 from threading import Event
 from typing import NamedTuple
 
-from connectors.servicenow.simulator.desk import Desk, digest, matrix, stamp
-from connectors.servicenow.simulator.tables import Row
+from connectors.servicenow.simulator.desk import Desk
+from connectors.servicenow.simulator.marks import digest, stamp
+from connectors.servicenow.simulator.scripts import DAY, HOUR, MINUTE, Script, Step
+from connectors.servicenow.simulator.scripts.change import Change
+from connectors.servicenow.simulator.scripts.incident import Incident
+from connectors.servicenow.simulator.scripts.problem import Major, Problem
+from connectors.servicenow.simulator.scripts.request import ITEMS, Request
+from connectors.servicenow.simulator.scripts.staff import BOARD, hire, put
+from connectors.servicenow.simulator.tables import Row, Table
 
-_MINUTE, _HOUR, _DAY = 60.0, 3600.0, 86400.0
-_SLOT = 15 * _MINUTE
-_RESPONSE = {"1": 15 * _MINUTE, "2": 30 * _MINUTE, "3": 4 * _HOUR, "4": 8 * _HOUR, "5": _DAY}
-_RESOLUTION = {"1": 4 * _HOUR, "2": 8 * _HOUR, "3": 3 * _DAY, "4": 5 * _DAY, "5": 10 * _DAY}
-_AUTO_CLOSE = 5 * _DAY
-_FRONT = "Service Desk"
-_TOPICS = (
-    ("network", "vpn", "VPN drops every few minutes", "Network"),
-    ("network", "wireless", "No wireless in meeting room", "Network"),
-    ("database", "oracle", "Report query runs for an hour", "Database"),
-    ("database", "sql server", "Nightly load failed", "Database"),
-    ("software", "email", "Mailbox is full although archived", "Applications"),
-    ("software", "erp", "Invoice screen shows an error", "Applications"),
-    ("software", "erp", "Order cannot be released", "Applications"),
-    ("hardware", "laptop", "Laptop does not start", "Field Support"),
-    ("hardware", "printer", "Printer prints blank pages", "Field Support"),
-    ("inquiry", "password", "Account is locked", "Identity"),
-    ("inquiry", "access", "No access to shared folder", "Identity"),
+_SLOT = 15 * MINUTE
+_OTHERS: Mapping[type[Script], int] = {Change: 8, Problem: 20, Request: 5}
+"""How many incidents come in for one of these."""
+_MAJOR = 0.6
+"""Share of the incidents of priority 1 that are declared major."""
+_LEVELS = (
+    ("Priority 1 resolution", "incident", "1970-01-01 04:00:00", "active=true^priority=1"),
+    ("Priority 2 resolution", "incident", "1970-01-01 08:00:00", "active=true^priority=2"),
+    ("Priority 3 resolution", "incident", "1970-01-04 00:00:00", "active=true^priority=3"),
 )
-_GROUPS = (_FRONT, *dict.fromkeys(topic[3] for topic in _TOPICS))
-_FIRST = ("Ada", "Bo", "Chen", "Dana", "Eli", "Fatou", "Goran", "Hana", "Ines", "Jonas", "Kira", "Luca", "Mina", "Noor")
-_LAST = ("Abel", "Berg", "Costa", "Duarte", "Evans", "Fischer", "Garcia", "Huang", "Ito", "Jensen", "Kaya")
-_CODES = ("Solution provided", "Workaround provided", "User error", "Known error", "Resolved by caller")
-_NOTES = ("Restarted the service and watched it.", "Replaced the part.", "Settings corrected with the caller.")
-_HOLDS = {"1": "Asked the caller for a date.", "3": "Waits for the problem record.", "4": "Vendor case opened."}
-
-
-class Step(NamedTuple):
-    """One save of an incident."""
-
-    after: float
-    """Seconds since the step before."""
-    by: str
-    values: Mapping[str, str]
-    plants: tuple[str, ...] = ()
-    job: bool = False
-    """Done by the hourly job, never ahead of its time."""
 
 
 class Pending(NamedTuple):
     due: float
     turn: int
-    step: Step
-    row: Row | None
-    """``None`` for an incident that is still to be opened."""
+    step: Step | None
+    """``None`` for a script whose first step is drawn when it is due."""
+    script: Script
     rest: Iterator[Step]
 
 
-@dataclass(frozen=True, slots=True)
-class Staff:
-    """Who works where: group name -> its id and its people (id, user name)."""
-
-    groups: Mapping[str, str]
-    members: Mapping[str, Sequence[tuple[str, str]]]
-    callers: Sequence[tuple[str, str]]
-
-
-@dataclass(slots=True)
-class Script:
-    """What happens to one incident, step by step."""
-
-    random: Random
-    staff: Staff
-    group: str = _FRONT
-    moved: bool = False
-    priority: str = "5"
-    topic: tuple[str, str, str, str] = _TOPICS[0]
-    caller: tuple[str, str] = ("", "")
-
-    def steps(self) -> Iterator[Step]:
-        """The whole life. Each step is drawn when the one before is done."""
-        yield self._opened()
-        if self._chance(0.02):
-            yield self._by_agent(self._part(_RESPONSE, 0.1, 0.9), {"state": "8", "work_notes": "Opened twice."})
-            return
-        yield from self._routed()
-        if self._chance(0.1):
-            yield self._resolved(("skipped_work",) if self.moved else ())
-        else:
-            yield from self._worked()
-        if self._chance(0.09):
-            yield Step(
-                self._between(_HOUR, 3 * _DAY), self.caller[1], {"state": "2", "comments": "It is back."}, ("reopened",)
-            )
-            yield self._resolved()
-        yield self._closed()
-        if self._chance(0.005):
-            yield self._by_agent(self._between(_HOUR, _DAY), {"state": "2"}, ("forbidden_step",))
-            yield self._resolved()
-            yield self._closed()
-
-    def _opened(self) -> Step:
-        draw = self.random
-        self.topic = draw.choice(_TOPICS)
-        self.caller = draw.choice(self.staff.callers)
-        impact, urgency = draw.choices("123", (2, 5, 13))[0], draw.choices("123", (2, 6, 12))[0]
-        self.priority = matrix(impact, urgency)
-        if self._chance(0.4):
-            self.group = self.topic[3]
-        off = self.topic[3] == "Applications" and self._chance(0.04)
-        if off:
-            self.priority = "2" if self.priority == "1" else str(int(self.priority) - 1)
-        values = {
-            "short_description": self.topic[2],
-            "category": self.topic[0],
-            "subcategory": self.topic[1],
-            "caller_id": self.caller[0],
-            "contact_type": draw.choices(("phone", "self-service", "email", "monitoring"), (10, 6, 3, 1))[0],
-            "impact": impact,
-            "urgency": urgency,
-            "priority": self.priority,
-            "assignment_group": self.staff.groups[self.group],
-        }
-        return Step(0, self._agent(_FRONT)[1], values, ("off_matrix",) if off else ())
-
-    def _routed(self) -> Iterator[Step]:
-        if self.group != self.topic[3]:
-            by = self._agent(self.group)[1]
-            yield Step(self._part(_RESPONSE, 0.05, 0.2), by, self._to(self.topic[3]))
-
-    def _worked(self) -> Iterator[Step]:
-        late = self.priority in "12" and self._chance(0.12)
-        delay = self._part(_RESPONSE, 1.3, 3) if late else self._part(_RESPONSE, 0.05, 0.5)
-        yield self._started(delay, ("late_response",) if late else ())
-        if self._chance(0.06):
-            yield from self._ping_pong()
-        if self.priority not in "12" and self._chance(0.25):
-            yield from self._held()
-        if self._chance(0.01):
-            yield self._by_agent(self._part(_RESOLUTION, 0.02, 0.05), {"state": "1"}, ("forbidden_step",))
-            yield self._started(self._part(_RESOLUTION, 0.02, 0.05))
-        yield self._resolved()
-
-    def _started(self, delay: float, plants: tuple[str, ...] = ()) -> Step:
-        sys_id, name = self._agent(self.group)
-        return Step(delay, name, {"state": "2", "assigned_to": sys_id}, plants)
-
-    def _ping_pong(self) -> Iterator[Step]:
-        home = self.group
-        other = self.random.choice([name for name in _GROUPS if name not in (home, _FRONT)])
-        for group, plants in ((other, ()), (home, ("ping_pong",)), (other, ()), (home, ())):
-            yield self._by_agent(self._part(_RESOLUTION, 0.02, 0.05), self._to(group), plants)
-
-    def _held(self) -> Iterator[Step]:
-        reason, note = self.random.choice(list(_HOLDS.items()))
-        values = {"state": "3", "hold_reason": reason, "work_notes": note}
-        yield self._by_agent(self._part(_RESOLUTION, 0.02, 0.1), values)
-        yield self._by_agent(self._between(_HOUR, _DAY), {"state": "2"})
-
-    def _resolved(self, plants: tuple[str, ...] = ()) -> Step:
-        late = self.priority in "12" and self._chance(0.15)
-        delay = self._part(_RESOLUTION, 1.2, 2.5) if late else self._part(_RESOLUTION, 0.1, 0.5)
-        sys_id, name = self._agent(self.group)
-        blank = self.group == "Field Support" and self._chance(0.06)
-        values = {"state": "6", "assigned_to": sys_id, "close_notes": self.random.choice(_NOTES)}
-        values["close_code"] = "" if blank else self.random.choice(_CODES)
-        late_too = ("late_resolution",) if late else ()
-        return Step(delay, name, values, (*plants, *late_too, *(("blank_close_code",) if blank else ())))
-
-    def _closed(self) -> Step:
-        if self._chance(0.15):
-            return Step(self._between(_HOUR, 2 * _DAY), self.caller[1], {"state": "7", "comments": "Thank you."})
-        return Step(_AUTO_CLOSE, "system", {"state": "7"}, job=True)
-
-    def _to(self, group: str) -> dict[str, str]:
-        self.group, self.moved = group, True
-        return {"assignment_group": self.staff.groups[group], "assigned_to": ""}
-
-    def _by_agent(self, after: float, values: Mapping[str, str], plants: tuple[str, ...] = ()) -> Step:
-        return Step(after, self._agent(self.group)[1], values, plants)
-
-    def _agent(self, group: str) -> tuple[str, str]:
-        return self.random.choice(self.staff.members[group])
-
-    def _chance(self, share: float) -> bool:
-        return self.random.random() < share
-
-    def _between(self, low: float, high: float) -> float:
-        return self.random.uniform(low, high)
-
-    def _part(self, limits: Mapping[str, float], low: float, high: float) -> float:
-        """A share of what the priority allows."""
-        return limits[self.priority] * self.random.uniform(low, high)
-
-
 class Lively:
-    """The desk's people at work. Making it writes the history; :meth:`run` goes on from there."""
+    """The desk's people at work. Making it writes the history; :meth:`run` goes on from there.
 
-    def __init__(self, desk: Desk, random: Random, days: int, per_day: int) -> None:
+    Incidents are drawn from ``random`` alone, all other work from ``others``: more of the latter leaves the former as
+    they were.
+    """
+
+    def __init__(self, desk: Desk, random: Random, others: Random, days: int, per_day: int) -> None:
         self._desk = desk
         self._random = random
+        self._others = others
         self._turns = count()
-        self._staff = _hire(desk, desk.clock() - (days + 1) * _DAY)
-        self._agenda = [self._arrival(due) for due in _arrivals(random, desk.clock(), days, per_day)]
+        opening = desk.clock() - (days + 1) * DAY
+        self._staff = hire(desk, opening)
+        _set_up(desk, self._staff.groups[BOARD], opening)
+        self._agenda = [self._arrival(Incident, due) for due in _arrivals(random, desk.clock(), days, per_day)]
+        for kind, share in _OTHERS.items():
+            dues = _arrivals(others, desk.clock(), days, max(1, per_day // share))
+            self._agenda += [self._arrival(kind, due) for due in dues]
         heapify(self._agenda)
         self._catch_up()
 
@@ -221,9 +73,11 @@ class Lively:
                 for _ in range(self._random.choice((1, 1, 1, 1, 3))):
                     self._happen()
 
-    def _arrival(self, due: float) -> Pending:
-        steps = Script(self._random, self._staff).steps()
-        return Pending(due, next(self._turns), next(steps), None, steps)
+    def _arrival(self, kind: type[Script], due: float) -> Pending:
+        """New work. Incidents draw their first step with their arrival; other work looks at the desk of its day."""
+        script = kind(self._random if kind is Incident else self._others, self._staff, self._desk)
+        steps = script.steps()
+        return Pending(due, next(self._turns), next(steps) if kind is Incident else None, script, steps)
 
     def _catch_up(self) -> None:
         """Everything that is due."""
@@ -233,11 +87,13 @@ class Lively:
             self._do(pending, pending.due)
 
     def _happen(self) -> None:
-        """One thing ahead of its time: a new incident, or the next step of an open one."""
+        """One thing ahead of its time: a new record, or the next step of an open one."""
         now = self._desk.clock()
-        ahead = [pending for pending in self._agenda if not pending.step.job]
+        ahead = [pending for pending in self._agenda if pending.step is None or not pending.step.job]
         if not ahead or self._random.random() < 0.4:
-            self._do(self._arrival(now), now)
+            kinds: list[type[Script]] = [Incident, *_OTHERS]
+            kind = self._others.choices(kinds, (3, 2, 1, 2))[0]
+            self._do(self._arrival(kind, now), now)
             return
         pending = min(ahead)
         self._agenda.remove(pending)
@@ -245,66 +101,88 @@ class Lively:
         self._do(pending, now)
 
     def _do(self, pending: Pending, at: float) -> None:
-        incident = self._desk.tables["incident"]
-        step, row = pending.step, pending.row
-        if row is None:
-            row = self._desk.insert(incident, step.values, step.by, at)
-        else:
-            self._desk.save(incident, row, step.values, step.by, at)
+        step, script = pending.step or next(pending.rest), pending.script
+        new = not script.records
+        table, row = self._saved(step, script, at)
         for kind in step.plants:
-            self._desk.planted.setdefault(kind, []).append(incident.get(row, "number"))
+            self._desk.planted.setdefault(kind, []).append(_number(table, row) or _number(*script.records[""]))
+        if new and isinstance(script, Incident):
+            self._follow_up(table, row, at)
         following = next(pending.rest, None)
         if following is not None:
-            due = self._due(at, following)
-            heappush(self._agenda, Pending(due, next(self._turns), following, row, pending.rest))
+            due = self._due(at, following, script.random)
+            heappush(self._agenda, Pending(due, next(self._turns), following, script, pending.rest))
 
-    def _due(self, at: float, step: Step) -> float:
+    def _saved(self, step: Step, script: Script, at: float) -> tuple[Table, Row]:
+        """The row that a step is about, after its save."""
+        values = {name: self._worked_out(value, script, at) for name, value in step.values.items()}
+        table = self._desk.tables[step.table or script.table]
+        found = script.records.get(step.on) or ((table, table.rows[step.on]) if step.on in table.rows else None)
+        if found is not None:
+            self._desk.save(*found, values, step.by, at)
+            return found
+        script.records[step.on] = (table, self._desk.insert(table, values, step.by, at))
+        return script.records[step.on]
+
+    @staticmethod
+    def _worked_out(value: str, script: Script, at: float) -> str:
+        if not value.startswith("@"):
+            return value
+        key, _, later = value[1:].partition("+")
+        return stamp(at + float(later)) if key == "now" else script.sys_id(key)
+
+    def _follow_up(self, table: Table, row: Row, at: float) -> None:
+        """Some incidents of the highest priority are declared major."""
+        if table.get(row, "priority") == "1" and self._others.random() < _MAJOR:
+            script = Major(self._others, self._staff, self._desk, {"": (table, row)})
+            steps = script.steps()
+            first = next(steps)
+            heappush(self._agenda, Pending(at + first.after, next(self._turns), first, script, steps))
+
+    @staticmethod
+    def _due(at: float, step: Step, random: Random) -> float:
         """Jobs run on the hour, and people save much of their slow work at the quarter: stamps are then shared."""
         due = at + step.after
         if step.job:
-            return due - due % _HOUR + _HOUR
-        if step.after > 2 * _HOUR and self._random.random() < 0.3:
+            return due - due % HOUR + HOUR
+        if step.after > 2 * HOUR and random.random() < 0.3:
             return due - due % _SLOT + _SLOT
         return due
 
 
+def _number(table: Table, row: Row) -> str:
+    return table.get(row, "number")
+
+
 def _arrivals(random: Random, now: float, days: int, per_day: int) -> Iterator[float]:
-    """Instants at which incidents come in: by day more than by night, at weekends few."""
-    today = now - now % _DAY
+    """Instants at which work comes in: by day more than by night, at weekends little."""
+    today = now - now % DAY
     for back in range(days, -1, -1):
-        start = today - back * _DAY
-        weekday = int(start // _DAY + 3) % 7
+        start = today - back * DAY
+        weekday = int(start // DAY + 3) % 7
         for _ in range(per_day if weekday < 5 else per_day // 4):
-            due = start + random.triangular(0, _DAY, 11 * _HOUR)
+            due = start + random.triangular(0, DAY, 11 * HOUR)
             if due < now:
                 yield due
 
 
-def _hire(desk: Desk, at: float) -> Staff:
-    """Put people and groups into their tables; the account of the jobs is marked as no person."""
-    names = [f"{first} {last}" for last in _LAST for first in _FIRST]
-    people = [(digest(f"sys_user:{_login(name)}"), name) for name in names]
-    agents, callers = people[: 5 * len(_GROUPS)], people[5 * len(_GROUPS) :]
-    born = {"sys_created_on": stamp(at), "sys_updated_on": stamp(at), "sys_mod_count": "0", "sys_created_by": "admin"}
-    users = [
-        {"sys_id": sys_id, "user_name": _login(name), "name": name, "email": f"{_login(name)}@example.com"}
-        for sys_id, name in people
-    ]
-    users.append({"sys_id": digest("sys_user:system"), "user_name": "system", "name": "System"})
-    users[-1]["internal_integration_user"] = "true"
-    groups = {name: digest(f"sys_user_group:{name}") for name in _GROUPS}
-    members = {name: agents[5 * place : 5 * place + 5] for place, name in enumerate(_GROUPS)}
-    belongs = [
-        {"sys_id": digest(f"member:{sys_id}"), "user": sys_id, "group": groups[group]}
-        for group, its in members.items()
-        for sys_id, _ in its
-    ]
-    named = [{"sys_id": sys_id, "name": name} for name, sys_id in groups.items()]
-    for table, rows in (("sys_user", users), ("sys_user_group", named), ("sys_user_grmember", belongs)):
-        desk.tables[table].load([desk.tables[table].row({**born, **row}) for row in rows])
-    logins = {group: [(sys_id, _login(name)) for sys_id, name in its] for group, its in members.items()}
-    return Staff(groups, logins, [(sys_id, _login(name)) for sys_id, name in callers])
-
-
-def _login(name: str) -> str:
-    return name.lower().replace(" ", ".")
+def _set_up(desk: Desk, board: str, at: float) -> None:
+    """What an administrator set up: who approves, service levels, catalogue, templates, configuration items."""
+    desk.tables["incident"].extend(("major_incident_state",))
+    peers = {"name": "Peers", "state": "-4", "wait_for": "any"}
+    whole = {"name": "Board", "state": "-3", "wait_for": "all", "group": board}
+    items = ("Core switch", "Database cluster", "Mail gateway", "File server", "Hypervisor 1", "Hypervisor 2")
+    templates = ("Restart of a service", "Extension of a volume", "Renewal of a certificate")
+    rows: dict[str, list[dict[str, str]]] = {
+        "chg_approval_def": [peers, whole],
+        "contract_sla": [
+            {"name": name, "collection": table, "duration": duration, "start_condition": start, "target": "resolution",
+             "stop_condition": "stateIN6,7,8", "pause_condition": "state=3"}
+            for name, table, duration, start in _LEVELS
+        ],
+        "cmdb_ci": [{"name": name, "operational_status": "1"} for name in items],
+        "std_change_producer_version": [{"name": name, "version": "1", "published": "true"} for name in templates],
+        "sc_cat_item": [{"name": name, "active": "true"} for name, _, _ in ITEMS],
+    }  # fmt: skip
+    named = {table: [{"sys_id": digest(f"{table}:{row['name']}"), **row} for row in its] for table, its in rows.items()}
+    put(desk, named, at)

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+from connectors.servicenow.simulator.dictionary import plugin_names
+
 
 @dataclass(frozen=True, slots=True)
 class Options:
@@ -17,6 +19,10 @@ class Options:
     """Seconds by which the instance's clock is wrong, in stamps and in the ``Date`` header."""
     date_offset: float = 0.0
     """Seconds by which only the ``Date`` header is wrong, on top."""
+    plugins: str = ""
+    """Plug-ins that are active, by comma: ``cim`` (sn_cim_register), ``grc`` (sn_grc_issue), ``major`` (incidents)."""
+    metrics: bool = False
+    """Whether a row of metric_instance is kept for each state of a task."""
     user_offset: float = -25200.0
     """Seconds east of UTC of the account's time zone, in which display values are written."""
     rate_limit: int = 0
@@ -63,6 +69,9 @@ def read_options(given: Mapping[str, str]) -> Options:
 def _value(name: str, kind: type, text: str) -> Any:
     if name in _CHOICES and text not in _CHOICES[name]:
         raise ValueError(f"{text!r} is not one of {', '.join(_CHOICES[name])}")
+    wrong = [one for one in text.split(",") if one and one not in plugin_names()] if name == "plugins" else []
+    if wrong:
+        raise ValueError(f"no plug-in {', '.join(wrong)}; known are {', '.join(plugin_names())}")
     if kind is bool:
         if text.lower() not in ("true", "false"):
             raise ValueError(f"{text!r} is neither true nor false")

@@ -1,18 +1,41 @@
-"""Plain pages for a person who follows a link: the tables, a table's first rows, a record with its history."""
+"""Plain pages for a person who follows a link: the tables, a table's first rows, a record.
+
+A record shows its fields, what belongs to it (approvals, tasks, service levels, records that name it), its notes and
+its history; every reference is a link.
+"""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 from urllib.parse import parse_qs, unquote
 
 from connectors.servicenow.simulator.desk import Desk
-from connectors.servicenow.simulator.dictionary import reference_of
+from connectors.servicenow.simulator.dictionary import label_of, reference_of
 from connectors.servicenow.simulator.table_api import Reply
 from connectors.servicenow.simulator.tables import Row, Table
 
 HTML = "text/html;charset=UTF-8"
 _FORM = re.compile(r"/?([a-z0-9_]+?)(_list)?\.do")
 _SHOWN_ROWS = 100
+_RELATED = (
+    ("Approvals", "sysapproval_approver", "sysapproval", ("approver", "state", "group", "sys_created_on",
+     "sys_updated_on")),
+    ("Group approvals", "sysapproval_group", "parent", ("assignment_group", "approval", "wait_for")),
+    ("Change tasks", "change_task", "change_request", ("change_task_type", "short_description", "state",
+     "assigned_to")),
+    ("Problem tasks", "problem_task", "problem", ("problem_task_type", "short_description", "state", "assigned_to")),
+    ("Requested items", "sc_req_item", "request", ("short_description", "state", "approval")),
+    ("Catalogue tasks", "sc_task", "request_item", ("short_description", "state", "assigned_to")),
+    ("Service levels", "task_sla", "task", ("sla", "stage", "has_breached", "planned_end_time", "percentage")),
+    ("Affected items", "task_ci", "task", ("ci_item",)),
+    ("Incidents of this problem", "incident", "problem_id", ("short_description", "state")),
+    ("Incidents waiting for this change", "incident", "rfc", ("short_description", "state")),
+    ("Incidents caused by this change", "incident", "caused_by", ("short_description", "state")),
+    ("Incidents below", "incident", "parent_incident", ("short_description", "state")),
+    ("Changes from this record", "change_request", "parent", ("short_description", "state")),
+    ("Problems waiting for this change", "problem", "rfc", ("short_description", "state")),
+)  # fmt: skip
+"""heading, table, the column that names the record, columns shown"""
 _STYLE = (
     "body{font:15px/1.5 sans-serif;margin:2rem auto;max-width:60rem;color:#222}"
     "table{border-collapse:collapse;width:100%}"
@@ -27,6 +50,7 @@ def page(desk: Desk, path: str, query: str) -> Reply | None:
         # the inner address is often given unencoded, so its own question mark and equals sign are still there
         path, _, query = unquote(query.removeprefix("uri=")).partition("?")
     with desk.lock:
+        desk.tick()
         if path == "/":
             return _html("Tables", _tables(desk))
         match = _FORM.fullmatch(path)
@@ -79,11 +103,27 @@ def _record(desk: Desk, table: Table, row: Row) -> str:
     )
     return (
         _grid(("Field", "Value"), (pair for pair in fields if pair[1]))
+        + "".join(_related(desk, sys_id))
         + "<h2>Notes</h2>"
         + _grid(("When (UTC)", "Who", "Kind", "Text"), notes)
         + "<h2>History</h2>"
         + _grid(("When (UTC)", "Who", "Save", "Field", "From", "To"), _history(desk, table, sys_id))
     )
+
+
+def _related(desk: Desk, sys_id: str) -> Iterator[str]:
+    """What belongs to a record, list by list; empty lists are left out."""
+    for heading, name, column, columns in _RELATED:
+        table, rows = desk.tables[name], desk.related(name, column, sys_id)
+        shown = [
+            [
+                _link(name, table.get(row, "sys_id"), table.get(row, "number") or "open"),
+                *(_shown(desk, table, field, table.get(row, field)) for field in columns),
+            ]
+            for row in sorted(rows, key=lambda row: table.get(row, "sys_created_on"))
+        ]
+        if shown:
+            yield f"<h2>{heading}</h2>" + _grid(("Record", *map(label_of, columns)), shown)
 
 
 def _history(desk: Desk, table: Table, sys_id: str) -> list[tuple[str, ...]]:

@@ -1,7 +1,7 @@
 """Sockets: one HTTP/1.1 server that keeps connections open and sends each reply at once.
 
 Owns authentication, headers that every reply has, the ledger's and the faults' own addresses, and a clean stop. What an
-address answers is left to :mod:`.table_api` and :mod:`.pages`.
+address answers is left to :mod:`.table_api`, :mod:`.change_api` and :mod:`.pages`.
 """
 
 import base64
@@ -21,13 +21,17 @@ from typing import Any, cast
 
 import orjson
 
-from connectors.servicenow.simulator import files
-from connectors.servicenow.simulator.desk import Desk, digest
+from connectors.servicenow.simulator import changes, files, metrics
+from connectors.servicenow.simulator.approvals import Approvals
+from connectors.servicenow.simulator.change_api import ChangeApi
+from connectors.servicenow.simulator.desk import Desk
 from connectors.servicenow.simulator.faults import Faults, Rule, instead, read_rules, spoiled
 from connectors.servicenow.simulator.ledger import Ledger
 from connectors.servicenow.simulator.lively import Lively
+from connectors.servicenow.simulator.marks import digest
 from connectors.servicenow.simulator.options import Options, read_options
 from connectors.servicenow.simulator.pages import page
+from connectors.servicenow.simulator.slas import ServiceLevels
 from connectors.servicenow.simulator.table_api import Reply, Request, TableApi, failure
 
 SERVER = "servicenow-simulator/1"
@@ -51,12 +55,14 @@ class Instance:
     faults: Faults
     ledger: Ledger = field(default_factory=Ledger)
     api: TableApi = field(init=False)
+    changes: ChangeApi = field(init=False)
     _hour: list[float] = field(default_factory=lambda: [0.0, 0.0])
     """Start of the hour that is being counted, and its requests."""
 
     def __post_init__(self) -> None:
         fail_open = self.options.invalid_query == "all_rows"
         self.api = TableApi(self.desk, self.ledger, fail_open=fail_open, ties=_random(self.options))
+        self.changes = ChangeApi(self.desk, self.api)
 
     def answer(self, request: Request) -> tuple[Reply, bool]:
         """The reply to a request and whether it is to be cut in the middle; raises :class:`DroppedError`."""
@@ -95,7 +101,8 @@ class Instance:
         if "Retry-After" in limits:
             detail = f"Rate limit of {self.options.rate_limit} requests per hour for Table API exceeded"
             return _with(failure(429, "Rate limit exceeded", detail), limits)
-        return _with(self.api.answer(request), {**limits, **_cookies(request)})
+        api = self.changes if request.path.startswith("/api/sn_chg_rest/") else self.api
+        return _with(api.answer(request), {**limits, **_cookies(request)})
 
     def _knows(self, authorization: str) -> bool:
         """Whether the request says who it is from; a bearer token would be looked at here too."""
@@ -313,6 +320,33 @@ class Simulator:
         self._threads[0].join()
 
 
+def _desk(options: Options, now: Callable[[], float]) -> Desk:
+    """An empty instance with the engines that every instance has."""
+    levels = ServiceLevels()
+    desk = Desk(
+        clock=now,
+        account=options.user,
+        data_policy=options.data_policy,
+        user_offset=options.user_offset,
+        plugins=[name for name in options.plugins.split(",") if name],
+        reactions=(
+            changes.follow,
+            Approvals().follow,
+            levels.follow,
+            *([metrics.follow] if options.metrics else []),
+        ),
+        timers=(levels.tick,),
+    )
+    if options.metrics:
+        metrics.define(desk)
+    return desk
+
+
+def _lively(desk: Desk, options: Options) -> Lively:
+    others = Random(f"{options.seed} others")  # noqa: S311 - a made-up desk, not a secret
+    return Lively(desk, _random(options), others, options.days, options.per_day)
+
+
 def serve(
     *,
     data: Sequence[Path] = (),
@@ -330,10 +364,10 @@ def serve(
     def now() -> float:
         return time() + chosen.clock_offset
 
-    desk = Desk(clock=now, account=chosen.user, data_policy=chosen.data_policy, user_offset=chosen.user_offset)
+    desk = _desk(chosen, now)
     for path in data:
         files.load(desk, Path(path))
-    lively = Lively(desk, _random(chosen), chosen.days, chosen.per_day) if chosen.desk == "lively" else None
+    lively = _lively(desk, chosen) if chosen.desk == "lively" else None
     desk.furnish()
     rules = read_rules(Path(chosen.faults).read_bytes()) if chosen.faults else []
     instance = Instance(desk, chosen, now, Event(), Faults(rules))

@@ -8,8 +8,9 @@ from datetime import UTC, datetime
 from operator import itemgetter
 from typing import NamedTuple
 
-from connectors.servicenow.simulator.desk import ALL, Desk, stamp
+from connectors.servicenow.simulator.desk import ALL, Desk
 from connectors.servicenow.simulator.dictionary import reference_of, type_of
+from connectors.servicenow.simulator.marks import stamp
 from connectors.servicenow.simulator.search import getter
 from connectors.servicenow.simulator.tables import Row, Table
 

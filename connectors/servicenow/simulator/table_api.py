@@ -77,6 +77,7 @@ class TableApi:
         if refused:
             return refused
         with self._desk.lock:
+            self._desk.tick()
             table = self._desk.table(name)
             if table is None:
                 return failure(400, f"Invalid table {name}")

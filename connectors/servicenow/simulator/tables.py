@@ -75,6 +75,7 @@ class Table:
         self.name = name
         self.columns = list(columns)
         self.index = {column: place for place, column in enumerate(self.columns)}
+        self._defaults = [default_of(name, column) for column in self.columns]
         self.rows: dict[str, Row] = {}
         self.saves = 0
         self._id = self.index["sys_id"]
@@ -86,12 +87,13 @@ class Table:
             if column not in self.index:
                 self.index[column] = len(self.columns)
                 self.columns.append(column)
+                self._defaults.append(default_of(self.name, column))
                 for row in self.rows.values():
-                    row.append(default_of(self.name, column))
+                    row.append(self._defaults[-1])
 
     def row(self, values: Mapping[str, str]) -> Row:
         """A row that holds ``values`` and defaults; not stored."""
-        return [values.get(column, default_of(self.name, column)) for column in self.columns]
+        return list(map(values.get, self.columns, self._defaults))
 
     def insert(self, row: Row) -> None:
         self.rows[row[self._id]] = row

@@ -17,7 +17,8 @@ from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
-from connectors.servicenow.simulator.desk import Desk, digest
+from connectors.servicenow.simulator.desk import Desk
+from connectors.servicenow.simulator.marks import digest
 from connectors.servicenow.simulator.tables import Row, Table
 
 _HEADER = (
