@@ -216,7 +216,12 @@ def test_a_fault_in_the_configuration(folder: Path, old: str, new: str, mark: st
             "Input should be a valid boolean, unable to interpret input",
         ),
         ("{project: CAPA}", "{project: capa}", "project: capa", "String should match pattern '^[A-Z][A-Z0-9_]+$'"),
-        ("{project: CAPA}", "{issue_type: Task}", "options: {issue", "name the projects to read (projects), the project"),
+        (
+            "{project: CAPA}",
+            "{issue_type: Task}",
+            "options: {issue",
+            "name the projects to read (projects), the project",
+        ),
     ],
 )
 def test_a_fault_in_the_options_of_a_plug_in(folder: Path, old: str, new: str, mark: str, message: str) -> None:
