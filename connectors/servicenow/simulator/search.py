@@ -25,7 +25,18 @@ Test = Callable[[Row], bool]
 _RANGES = ("=", "<", "<=", ">", ">=")
 _SYS_ID = re.compile(r"[0-9a-f]{32}")
 _LOOKED_UP = frozenset(
-    ("number", "user_name", "correlation_id", "documentkey", "element_id", "document_id", "id", "element", "name")
+    (
+        "number",
+        "user_name",
+        "correlation_id",
+        "documentkey",
+        "element_id",
+        "document_id",
+        "id",
+        "element",
+        "name",
+        "tablename",
+    )
 )
 
 
