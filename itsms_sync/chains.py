@@ -167,13 +167,14 @@ class Chains:
             links=self._links(connection, owners, process),
             initial=mapping.initial,
         )
-        by_sources: dict[tuple[int, ...], list[int]] = {}
+        beyond = self._beyond(connection, owners, process)
+        alike: dict[tuple[tuple[int, ...], tuple[tuple[str, str], ...]], list[int]] = {}
         for case in range(len(ids)):
             others = sorted({record.source_id for record in owners.followers.get(case, ())})
-            by_sources.setdefault((source_id, *others), []).append(case)
-        for source_ids, cases in by_sources.items():
-            piece = full if len(by_sources) == 1 else _only(full, cases)
-            yield replace(piece, unread=self._unread_around(process, source_ids))
+            alike.setdefault(((source_id, *others), tuple(sorted(beyond.get(case, ())))), []).append(case)
+        for (source_ids, named), cases in alike.items():
+            piece = full if len(alike) == 1 else _only(full, cases)
+            yield replace(piece, unread={**self._unread_around(process, source_ids), **dict(named)})
 
     def _owners(self, connection: Connection, process: str, ids: Sequence[int]) -> Owners:
         case_of = {id_: case for case, id_ in enumerate(ids)}
@@ -282,6 +283,19 @@ class Chains:
             wanted = process is None or process in row.to.split(",")
             if row.other_id is not None and row.other_id in case_of and row.inverse and wanted:
                 yield _Seen(case_of[row.other_id], row.inverse, row.record_id, at, [row.process])
+
+    def _beyond(self, connection: Connection, owners: Owners, process: str) -> dict[int, set[tuple[str, str]]]:
+        """Case -> roles in which it names a record of a system of which nobody reads such records, as keys of
+        ``CaseLog.unread``, and why that leaves them open: the name may be that of something else."""
+        found: dict[int, set[tuple[str, str]]] = {}
+        for row in related.relations(connection, owners.ids, Tie.LINK) if self._needed(process, "links") else ():
+            if row.record_id not in owners.case_of or not row.system or row.other_id is not None:
+                continue
+            mappings = [self._library.mappings[s.mapped_by] for s in self._sources.values() if s.system == row.system]
+            if not any(name in mapping.processes for mapping in mappings for name in row.to.split(",")):
+                told = (f"links.{row.role}", f"it names a record of {row.system}, which is not a source")
+                found.setdefault(owners.case_of[row.record_id], set()).add(told)
+        return found
 
     def _is_never_read(self, namer: OtherRecord, row: Relation) -> bool:
         """A name without a record is that of something else, unless nobody reads where its record would be."""

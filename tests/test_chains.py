@@ -172,11 +172,13 @@ KINDS = {"desk": ("incident", "problem", "change", "approval"), "dev": ("issue",
 class Site:
     """Both systems, read to their ends unless a test says otherwise."""
 
-    def __init__(self, engine: Engine, *, unread: Sequence[tuple[str, str]] = ()) -> None:
+    def __init__(
+        self, engine: Engine, *, unread: Sequence[tuple[str, str]] = (), systems: Sequence[str] = tuple(KINDS)
+    ) -> None:
         self.engine = engine
-        self.ingested = {system: Ingested(engine, f"our_{system}", system) for system in KINDS}
-        for system, kinds in KINDS.items():
-            for kind in kinds:
+        self.ingested = {system: Ingested(engine, f"our_{system}", system) for system in systems}
+        for system in systems:
+            for kind in KINDS[system]:
                 if (system, kind) not in unread:
                     self.read(system, kind)
         sources = [JudgedSource(f"our_{s}", s, s, i, ()) for s, i in self.ingested.items()]
@@ -297,6 +299,19 @@ def test_one_person_is_known_by_the_address_in_both_systems(site: Site) -> None:
 
 
 # --- links
+
+
+def test_what_is_named_in_a_system_that_is_no_source_is_unknown(tmp_path: Path) -> None:
+    """The name may be that of the trigger, or of something else; a case that names nothing has none."""
+    engine = connect(f"sqlite:///{tmp_path / 'store.db'}")
+    site = Site(engine, systems=["desk"])
+    site.learn("desk", *closed("change", "chg1", requester="p_ann", elsewhere="DEV-1"))
+    site.learn("desk", *closed("change", "chg2", requester="p_ann", elsewhere=""))
+    site.judge()
+    told = "not read: it names a record of dev, which is not a source"
+    assert ("unknown", told) == site.verdicts()["CHG1", "CHG-TRIGGER"]
+    assert "deviating" == site.status("CHG2", "CHG-TRIGGER")
+    engine.dispose()
 
 
 def test_a_link_counts_from_either_side(site: Site) -> None:
