@@ -294,11 +294,14 @@ class _ProcessDeciding:
         names = {"process": self._library.process(self._process).title, "owner": role.title}
         return names if role.account is None else {**names, "account": role.account}
 
-    def _examples(self, rows: Sequence[decided.ExampleRow], titles: Mapping[str, str]) -> list[evidence.Example]:
+    def _examples(self, rows: Sequence[decided.ExampleRow], titles: decided.Titles) -> list[evidence.Example]:
         urls = {s.name: s.record_url for s in self._sources}
         return [
             evidence.Example(
-                row.label, urls[row.source](row.kind, row.native_id, row.label), row.at, named(row.detail, titles)
+                row.label,
+                urls[row.source](row.kind, row.native_id, row.label),
+                row.at,
+                named(row.detail, row.source, titles),
             )
             for row in rows
         ]
@@ -313,14 +316,20 @@ class _ProcessDeciding:
             if (attribute := mapping.attributes.get(by or "")) is not None and attribute.field is not None
         ]
 
-    def _places(self, opening: Opening, titles: Mapping[str, str]) -> list[evidence.Place]:
+    def _places(self, opening: Opening, titles: decided.Titles) -> list[evidence.Place]:
         if self._library.process(self._process).place_by is None:
             return []
         identity = opening.identity
         rows = decided.places(
             self._connection, self._process, identity.requirement, identity.scope, opening.since, opening.until
         )
-        return [evidence.Place(titles.get(place, place) or "no group", n, x) for place, n, x in rows]
+        several = len({source for source, *_ in rows}) > 1
+        return [
+            evidence.Place(
+                (titles.get((source, place), place) or "no group") + (f" ({source})" if several else ""), n, x
+            )
+            for source, place, n, x in rows
+        ]
 
     def digests(self, decisions: Decisions) -> list[Write]:
         """One per owner for the newest period that was decided now, if there is anything to say."""
@@ -376,6 +385,6 @@ class _ProcessDeciding:
             )
 
 
-def named(detail: str, titles: Mapping[str, str]) -> str:
+def named(detail: str, source: str, titles: decided.Titles) -> str:
     """Ids of groups in a deviation's detail become their titles."""
-    return " -> ".join(titles.get(part, part) for part in detail.split(" -> "))
+    return " -> ".join(titles.get((source, part), part) for part in detail.split(" -> "))

@@ -113,6 +113,7 @@ class Ingest:
                 self._note(source, [configuration], report)
             else:
                 source.ingested.store_configuration(kind, configuration, self._clock())
+        source.ingested.directory_read(self._clock())
 
     def _read_kind(self, source: ReadSource, kind: str, fields: Fields, report: SourceReport) -> None:
         cursors = source.ingested.begin_kind(kind, fields.names, self._clock())

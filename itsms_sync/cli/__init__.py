@@ -11,7 +11,7 @@ import click
 from itsms_sync import __version__
 
 COMMANDS = {
-    "demo": ("working", "Start simulators with a lively service desk and watch drift become tickets."),
+    "demo": ("working", "Start simulators of both systems with people at work and watch drift become tickets."),
     "run": ("working", "Run the daemon."),
     "once": ("working", "Run one full cycle and report it."),
     "check": ("documents", "Validate configuration, mappings and procedures; --online also rights and access."),

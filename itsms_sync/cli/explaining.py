@@ -174,7 +174,7 @@ def show(explanation: dict[str, Any]) -> None:
         screen.say(
             f"opened {screen.when(state['opened_at'])}{ended}; state now: {state['state']}; scope: {state['scope']}"
         )
-    _show_belongings(explanation["belongs"])
+    _show_belongings(explanation["case"], explanation["belongs"])
     _show_history(explanation)
     _show_verdicts(explanation["verdicts"])
     if explanation["superseded"]:
@@ -186,11 +186,11 @@ def show(explanation: dict[str, Any]) -> None:
     _show_basis(explanation)
 
 
-def _show_belongings(belongs: list[dict[str, Any]]) -> None:
+def _show_belongings(case: str, belongs: list[dict[str, Any]]) -> None:
     rows = [
         (
-            one["role"],
-            one["case"],
+            one["role"].removesuffix("s") if one["tie"] == "part" else one["role"],
+            "" if one["case"] == case else one["case"],  # a part without a number of its own has the case's
             one["source"] or "was not read",
             screen.when(one["updated_at"]),
             ", ".join(f"{k} {v}" for k, v in one["values"].items() if v),
@@ -208,19 +208,20 @@ def _show_history(explanation: dict[str, Any]) -> None:
     judged_until = max((v["as_of"] for v in explanation["verdicts"] if "as_of" in v), default=None)
     for event in explanation["history"]:
         position = event["position"]
+        shown = None if position is None else str(position)
         if judged_until is not None and event["occurred_at"] > judged_until:
             saves.append(["", "", "", f"(what happened after {screen.when(judged_until)} was not judged)"])
             judged_until = None
-        if saves and saves[-1][0] == position and position is not None:
+        if saves and saves[-1][0] == shown and shown is not None:
             if event["field"]:
                 saves[-1][3] += f"\n{_change(event, names)}"
             continue
         if position is not None and explanation["saves"] is not None and position > before + 1:
             saves.append(["", "", "", f"gap: {position - before - 1} save(s) without history"])
         before = position if position is not None else before
-        saves.append([position, screen.when(event["occurred_at"]), event["actor"] or "", _change(event, names)])
+        saves.append([shown, screen.when(event["occurred_at"]), event["actor"] or "", _change(event, names)])
     values = {names.get(k, k): _short(v) for k, v in explanation["values"].items() if v and (not names or k in names)}
-    screen.say(f"now: {', '.join(f'{k} {v}' for k, v in values.items())}")
+    screen.wrapped("now: " + ", ".join(f"{k} {v}" for k, v in values.items()))
     screen.table("What was read", ["save", "at", "by (pseudonym)", "change"], saves, right=["save"])
 
 
@@ -237,6 +238,7 @@ def _short(value: Any) -> Any:
 
 
 def _show_verdicts(verdicts: list[dict[str, Any]]) -> None:
+    """A row for each verdict; what was not judged is named in a line, because it is most of a long procedure."""
     order = list(SIGNS)
     rows = [
         (
@@ -248,8 +250,13 @@ def _show_verdicts(verdicts: list[dict[str, Any]]) -> None:
             screen.when(v["occurred_at"]),
         )
         for v in sorted(verdicts, key=lambda v: (order.index(v["status"]), v["requirement"]))
+        if "program" in v
     ]
     screen.table("What was judged", ["", "requirement", "what is required", "verdict", "what happened", "at"], rows)
+    for status, what in (("not_applicable", "Does not apply to this case (yet)"), ("not_judged", "No check yet")):
+        silent = sorted(v["requirement"] for v in verdicts if v["status"] == status and "program" not in v)
+        if silent:
+            screen.wrapped(f"{SIGNS[status]} {what}: {', '.join(silent)}")
 
 
 def _show_basis(explanation: dict[str, Any]) -> None:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from itsms_sync.configuration import Configuration
+    from itsms_sync.store.decided import Titles
 
 
 def configuration(path: Path) -> "Configuration":
@@ -86,7 +87,9 @@ def status(config: Path, as_json: bool, health: int | None, streams: bool) -> No
         )
         return
     screen.say(f"last finished cycle: {screen.when(last['ended_at']) if last is not None else 'none yet'}\n")
-    _show_sources(sources, streams=streams)
+    show_sources(sources, streams=streams)
+    if not streams:
+        screen.say("`status --streams` tells it of each table and resource.\n")
     rows = [
         (g["source"], g["stream"], g["reason"], g["count"], g["message"], screen.when(g["opened_at"]))
         for g in screen.alike(gaps)
@@ -111,7 +114,8 @@ def _tell_health(last: dict[str, Any] | None, minutes: int) -> None:
     screen.say(f"healthy: the last cycle was finished {max(age, 0):.1f} minutes ago")
 
 
-def _show_sources(sources: list[dict[str, Any]], *, streams: bool) -> None:
+def show_sources(sources: list[dict[str, Any]], *, streams: bool) -> None:
+    """How fresh each source is, and on demand each of its streams."""
     from itsms_sync.wiring import wall_clock
 
     now = wall_clock()
@@ -133,7 +137,6 @@ def _show_sources(sources: list[dict[str, Any]], *, streams: bool) -> None:
     heads = ["source", "system", "account", "complete up to", "ago", "records", "raw rows", "state"]
     screen.table("Sources: how fresh", heads, rows, right=["records", "raw rows"])
     if not streams:
-        screen.say("`status --streams` tells it of each table and resource.\n")
         return
     heads = ["source", "stream", "read at", "window", "complete up to", "rows", "new"]
     rows_of_streams = [
@@ -172,13 +175,13 @@ def _state(source: dict[str, Any]) -> str:
 def deviations(
     config: Path, as_json: bool, process: str | None, requirement: str | None, state: str, limit: int, with_cases: bool
 ) -> None:
-    from itsms_sync.store import reports
+    from itsms_sync.store import decided, reports
 
     with reading(configuration(config)) as connection:
         names = [process] if process is not None else reports.processes(connection)
         figures = {name: figures_of(connection, name, with_cases=with_cases) for name in names}
         listed = reports.deviations(connection, process, requirement, state, limit)
-        titles = reports.group_titles(connection)
+        titles = decided.titles(connection)
     if as_json:
         answer = {"processes": figures, "deviations": screen.with_iso(listed)}
         if len(figures) == 1:
@@ -188,15 +191,15 @@ def deviations(
     for name, figure in figures.items():
         show_figures(f"{name}: {figure['cases']:,} cases", figure)
     rows = [
-        (screen.when(d["occurred_at"]), d["case"], d["requirement"], _named(d["detail"], titles), d["source"])
-        for d in listed
+        (screen.when(d["occurred_at"]), d["case"], d["requirement"], _named(d, titles), d["source"]) for d in listed
     ]
     screen.table(f"Newest deviations ({state})", ["happened", "case", "requirement", "what", "source"], rows)
 
 
-def _named(detail: str | None, titles: dict[str, str]) -> str | None:
-    """Ids of groups become their titles."""
-    return None if detail is None else " -> ".join(titles.get(part, part) for part in detail.split(" -> "))
+def _named(deviation: dict[str, Any], titles: "Titles") -> str | None:
+    """What happened, with the titles of groups for their ids."""
+    detail, source = deviation["detail"], deviation["source"]
+    return None if detail is None else " -> ".join(titles.get((source, part), part) for part in detail.split(" -> "))
 
 
 def figures_of(connection: "Connection", process: str, *, with_cases: bool) -> dict[str, Any]:
@@ -246,17 +249,19 @@ def show_figures(title: str, figure: dict[str, Any]) -> None:
 def nonconformities(config: Path, as_json: bool) -> None:
     from itsms_sync.store import reports
 
-    with reading(configuration(config)) as connection:
+    settings = configuration(config)
+    with reading(settings) as connection:
         found = reports.nonconformities(connection)
     if as_json:
         screen.json(screen.with_iso(found))
         return
+    roles = settings.library.processes.roles
     rows = [
         (
             n["key"],
             n["severity"],
             n["summary"],
-            n["owner"],
+            roles[n["owner"]].title if n["owner"] in roles else n["owner"],
             "waits" if n["queued"] else n["ticket"] or "to be sent",
             n["url"],
         )

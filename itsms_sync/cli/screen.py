@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from textwrap import fill
 from typing import Any, NoReturn
 
 import click
@@ -14,6 +15,11 @@ DONE, FINDINGS, USAGE, UNAVAILABLE, INTERRUPTED = 0, 1, 2, 3, 130
 def say(text: str = "") -> None:
     _clear()
     click.echo(text)
+
+
+def wrapped(text: str) -> None:
+    """A long line, broken where it still reads well."""
+    say(fill(text, width=110, subsequent_indent="  ", break_on_hyphens=False))
 
 
 def head(text: str) -> None:
@@ -122,25 +128,32 @@ def with_iso(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 class Progress:
-    """A bar per stream that moves while pages come in; quiet where nobody watches, gone when something is said.
+    """A bar per source that moves while pages come in; quiet where nobody watches, gone when something is said.
 
-    How many rows will come is not known, so the bar only shows that it lives, and how many came.
+    How many rows will come is not known, so the bar only shows that it lives, what is read, and how many rows came.
     """
 
     def __init__(self) -> None:
         self._on = sys.stderr.isatty()
         self._display: Any = None
         self._tasks: dict[str, Any] = {}
+        self._rows: dict[str, dict[str, int]] = {}
 
     def __call__(self, source: str, stream: str, rows: int) -> None:
         if not self._on:
             return
         if self._display is None:
             self._begin()
-        name = f"{source} {stream}"
-        if name not in self._tasks:
-            self._tasks[name] = self._display.add_task(name, total=None)
-        self._display.update(self._tasks[name], completed=rows)
+        if source not in self._tasks:
+            self._tasks[source] = self._display.add_task(source, total=None, stream="")
+        streams = self._rows.setdefault(source, {})
+        streams[stream] = rows
+        self._display.update(self._tasks[source], completed=sum(streams.values()), stream=stream)
+
+    def quiet(self) -> None:
+        """Shows nothing from now on."""
+        self.end()
+        self._on = False
 
     def _begin(self) -> None:
         from rich.console import Console
@@ -151,6 +164,7 @@ class Progress:
             BarColumn(),
             TextColumn("{task.completed:,.0f} rows"),
             TimeElapsedColumn(),
+            TextColumn("{task.fields[stream]}"),
         )
         self._display = Progress(*columns, console=Console(stderr=True), transient=True)
         self._display.start()
@@ -161,7 +175,7 @@ class Progress:
         if self._display is not None:
             self._display.stop()
             self._display = None
-            self._tasks = {}
+            self._tasks, self._rows = {}, {}
             _shown.remove(self)
 
 

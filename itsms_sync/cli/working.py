@@ -83,7 +83,7 @@ def settled(parts: "Wired", outbox: "OutboxReport | None") -> "OutboxReport | No
         with parts.stop.interruptible():
             time.sleep(seconds + 0.05)
         assert parts.outbox is not None
-        outbox = parts.outbox.perform(rules.max_writes_per_cycle)
+        outbox = outbox.plus(parts.outbox.perform(rules.max_writes_per_cycle))
     return outbox
 
 
@@ -264,10 +264,11 @@ def replay(config: Path, as_of: int | None, as_json: bool) -> None:
         raise SystemExit(screen.FINDINGS)
 
 
-@click.command(help="Start simulators with a lively service desk and watch drift become tickets.")
+@click.command(help="Start simulators of both systems with people at work and watch drift become tickets.")
 @click.option("--once", "only_once", is_flag=True, help="One cycle, then stop.")
-@click.option("--seed", type=int, default=7, show_default=True, help="Of the made-up service desk.")
-def demo(only_once: bool, seed: int) -> None:
+@click.option("--seed", type=int, default=7, show_default=True, help="Of what the people do.")
+@click.option("--days", type=click.IntRange(1, 400), default=100, show_default=True, help="Length of the history.")
+def demo(only_once: bool, seed: int, days: int) -> None:
     from itsms_sync.cli.demonstration import demonstrate
 
-    demonstrate(only_once=only_once, seed=seed)
+    demonstrate(only_once=only_once, seed=seed, days=days)

@@ -25,6 +25,9 @@ from itsms_sync.store.schema import (
     verdict,
 )
 
+Titles = Mapping[tuple[str, str], str]
+"""(Name of the source, id) -> what people call it."""
+
 
 class FigureRow(NamedTuple):
     requirement: str
@@ -159,17 +162,19 @@ def examples(
 
 def places(
     connection: Connection, process: str, requirement: str, scope: str, since: int, until: int | None
-) -> list[tuple[str, int, int]]:
-    """``(place, judged, deviating)`` as ``figures`` counts them, most deviating first."""
+) -> list[tuple[str, str, int, int]]:
+    """``(source, place, judged, deviating)`` as ``figures`` counts them, most deviating first."""
     span = _span(since, until)
     deviating = func.sum(case((verdict.c.status == "deviating", 1), else_=0))
     rows = connection.execute(
-        select(case_state.c.place, func.count(), deviating)
+        select(source.c.name, case_state.c.place, func.count(), deviating)
         .join_from(
             verdict,
             case_state,
             and_(case_state.c.record_id == verdict.c.record_id, case_state.c.process == verdict.c.process),
         )
+        .join(record, record.c.id == verdict.c.record_id)
+        .join(source, source.c.id == record.c.source_id)
         .where(
             verdict.c.process == process,
             verdict.c.superseded_at.is_(None),
@@ -178,18 +183,21 @@ def places(
             case_state.c.scope == scope,
             span,
         )
-        .group_by(case_state.c.place)
-        .order_by(deviating.desc(), case_state.c.place)
+        .group_by(source.c.name, case_state.c.place)
+        .order_by(deviating.desc(), source.c.name, case_state.c.place)
     )
-    return [(place, int(judged), int(number)) for place, judged, number in rows]
+    return [(name, place, int(judged), int(number)) for name, place, judged, number in rows]
 
 
-def titles(connection: Connection, chosen: Sequence[tuple[int, str, str]] = ()) -> dict[str, str]:
-    """Id -> title of every group, and raw value -> label of the fields ``chosen`` (source, kind, field), for texts."""
-    found = dict(connection.execute(select(party.c.native_id, party.c.title)).all())
+def titles(connection: Connection, chosen: Sequence[tuple[int, str, str]] = ()) -> Titles:
+    """The title of every group, and the label of every raw value of the fields ``chosen`` (source, kind, field).
+    By source, because two sites may use one id for two things."""
+    of_groups = select(source.c.name, party.c.native_id, party.c.title).join_from(party, source)
+    found = {(name, id_): title for name, id_, title in connection.execute(of_groups)}
     for source_id, kind, field in chosen:
         of_field = and_(choice.c.source_id == source_id, choice.c.kind == kind, choice.c.field == field)
-        found |= dict(connection.execute(select(choice.c.value, choice.c.label).where(of_field)).all())
+        of_choices = select(source.c.name, choice.c.value, choice.c.label).join_from(choice, source).where(of_field)
+        found |= {(name, value): label for name, value, label in connection.execute(of_choices)}
     return found
 
 

@@ -339,7 +339,6 @@ class Ingested:
             Bulk(self._engine, party, ["source_id", "native_id", "title", "active"]).rows(connection, groups)
             self.border.flush(connection)
             self.note_gaps(connection, directory.gaps, at)
-            connection.execute(update(source).where(source.c.id == self.source_id).values(directory_at=at))
 
     def store_configuration(self, kind: str, configuration: Configuration, at: int) -> None:
         with self._engine.begin() as connection:
@@ -351,6 +350,11 @@ class Ingested:
             ]
             Bulk(self._engine, choice, ["source_id", "kind", "field", "value", "label"]).rows(connection, rows)
             self.note_gaps(connection, configuration.gaps, at)
+
+    def directory_read(self, at: int) -> None:
+        """People, groups and the configuration of every kind are stored."""
+        with self._engine.begin() as connection:
+            connection.execute(update(source).where(source.c.id == self.source_id).values(directory_at=at))
 
     def system_accounts(self, configured: Sequence[str]) -> frozenset[str]:
         """Pseudonyms of the accounts that are no persons: as the source says, and as the operator has configured.

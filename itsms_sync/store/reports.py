@@ -438,11 +438,6 @@ def labels(connection: Connection, source_id: int, kind: str) -> dict[tuple[str,
     return result
 
 
-def group_titles(connection: Connection) -> dict[str, str]:
-    """Id -> title of every group of every source."""
-    return dict(connection.execute(select(party.c.native_id, party.c.title)).all())
-
-
 def ticket_by_label(connection: Connection, wanted: str) -> dict[str, Any] | None:
     """A ticket of ours by its label or key."""
     rows = _rows(connection, select(ticket).where((ticket.c.label == wanted) | (ticket.c.key == wanted)))

@@ -450,37 +450,7 @@ def test_simulate_serves_until_a_signal(system: str, number: int) -> None:
     _nothing_listens([url])
 
 
-# --- demo
-
-
 def _nothing_listens(urls: list[str]) -> None:
     for url in urls:
         with pytest.raises(requests.ConnectionError):
             requests.get(url, timeout=5)
-
-
-def test_the_demo_opens_tickets_and_leaves_nothing(tmp_path: Path) -> None:
-    answer = typed("demo", "--once", TMPDIR=str(tmp_path))
-    assert (0, "") == (answer.returncode, answer.stderr)
-    assert len(re.findall(r"http://127\.0\.0\.1:\d+/browse/CAPA-\d+", answer.stdout)) >= 3
-    urls = sorted(set(re.findall(r"http://127\.0\.0\.1:\d+/", answer.stdout)))
-    assert 2 == len(urls)
-    _nothing_listens(urls)
-    assert [] == list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize("said", ["1. A made-up service desk", "4. The desk lives on"])
-def test_the_demo_stops_cleanly(tmp_path: Path, said: str) -> None:
-    process = started("demo", TMPDIR=str(tmp_path), PYTHONUNBUFFERED="1")
-    try:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if said in line:
-                break
-        assert terminate(process, signal.SIGINT) < 8
-        answer = finished(process)
-    finally:
-        ended(process)
-    assert answer.returncode in (0, 130), answer.stderr
-    assert "Traceback" not in answer.stderr
-    assert [] == list(tmp_path.iterdir())

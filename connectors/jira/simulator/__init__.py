@@ -6,7 +6,8 @@ a request), ``gates`` and ``limits`` (who may pass), ``routes`` (which addresses
 ``setup_resources`` and ``search_resources``, ``data_center``, ``service_management`` and ``workflows`` (what they do),
 ``search`` with ``jql`` and ``predicates`` (what is found), ``editing`` with ``values`` and ``changes`` (what may be
 written and how it is told), ``representation``, ``markup`` and ``pages`` (how things look), ``service_levels``
-(clocks), ``site`` (the state), ``configuration`` (the set-up), ``site_files`` and ``seeding`` (what data files hold).
+(clocks), ``site`` (the state), ``configuration`` (the set-up), ``site_files`` and ``seeding`` (what data files hold),
+``lively`` with ``scripts`` (people at work, if wanted).
 Both editions are views of one and the same site.
 """
 

@@ -21,6 +21,7 @@ from connectors.jira.simulator.data_center import DataCenterRepresentation
 from connectors.jira.simulator.editing import Editing
 from connectors.jira.simulator.faults import Fault, read_faults
 from connectors.jira.simulator.gates import DataCenterGate, Gate, Login
+from connectors.jira.simulator.lively import DATA, Lively
 from connectors.jira.simulator.messages import HTML, Request, Response, json_response
 from connectors.jira.simulator.options import Clock, Options
 from connectors.jira.simulator.refusals import Refusal
@@ -36,13 +37,15 @@ class Application:
     """One site with its clock, its faults and its ledger."""
 
     def __init__(self, data: Sequence[Path], options: Options, base_url: str) -> None:
-        configuration, issues = read_site(data)
+        lively = options.desk == "lively"
+        configuration, issues = read_site([*DATA, *data] if lively else data)
         self.clock = Clock()
         self.faults: list[Fault] = read_faults(orjson.loads(options.faults.read_bytes())) if options.faults else []
         self._options = options
         self._zone = options.zone()
         self._site = Site(configuration, options.search_lag, options.node_lag)
         Seeds(self._site).add_all(issues)
+        self._lively = self._enlivened() if lively else None
         if options.state:
             self._site.keep_journal(options.state)
         index = self._site.index
@@ -59,6 +62,19 @@ class Application:
         if account is None:
             raise ValueError(f"option email={options.email}: no user of the site has this address")
         self._gate = (Gate if cloud else DataCenterGate)(options, account, self.clock)
+
+    def _enlivened(self) -> Lively:
+        chosen = self._options
+        if chosen.state:
+            raise ValueError("option state: the history of a lively desk is made anew at each start and cannot be kept")
+        return Lively(
+            self._site,
+            self.clock.millis(),
+            seed=chosen.seed,
+            days=chosen.days,
+            per_day=chosen.per_day,
+            tempo=chosen.tempo,
+        )
 
     def close(self) -> None:
         self._site.close()
@@ -94,6 +110,8 @@ class Application:
         return target.removeprefix(self._options.context)
 
     def _answer(self, request: Request) -> Response:
+        if self._lively and self._options.live:
+            self._lively.go_on(self.clock.millis())
         parts = urlsplit(request.target)
         path = self._within(parts.path)
         if not path.startswith("/rest/"):
@@ -184,6 +202,7 @@ class Application:
                 {"id": str(issue.id), "key": issue.key, "labels": issue.values.get("labels") or []}
                 for issue in self._site.issues()
             ],
+            "planted": self._lively.planted if self._lively else {},
         }
 
     def _faults(self) -> Response:

@@ -72,6 +72,19 @@ class Options:
     agent: bool = True
     """Whether the account has a licence of service management, without which requests are refused."""
 
+    desk: str = "quiet"
+    """``lively`` sets up the template for IT service management, makes up a history and keeps the desk going."""
+    seed: int = 1
+    """Decides the lively desk."""
+    days: int = 100
+    """How far back its history goes."""
+    per_day: int = 16
+    """How much work comes in on a working day."""
+    tempo: float = 2.0
+    """Seconds between two things that happen on a lively desk."""
+    live: bool = True
+    """Whether a lively desk goes on after its history was made."""
+
     def zone(self) -> tzinfo:
         return UTC if self.timezone == "UTC" else ZoneInfo(self.timezone)
 
@@ -84,9 +97,15 @@ def _number(text: str) -> float:
 
 
 def _switch(text: str) -> bool:
-    if text not in ("on", "off"):
+    if text not in ("on", "off", "true", "false"):
         raise ValueError("expected on or off")
-    return text == "on"
+    return text in ("on", "true")
+
+
+def _beat(text: str) -> float:
+    if not 0.001 <= (value := float(text)) < 1e9:
+        raise ValueError("expected a number of seconds from 0.001")
+    return value
 
 
 def _one_of(*words: str) -> Callable[[str], str]:
@@ -137,6 +156,12 @@ _READERS: dict[str, Any] = {
     "state": Path,
     "link_updates": _switch,
     "agent": _switch,
+    "desk": _one_of("quiet", "lively"),
+    "seed": _count,
+    "days": _count,
+    "per_day": _count,
+    "tempo": _beat,
+    "live": _switch,
 }
 
 

@@ -103,7 +103,8 @@ class Script:
         """That person's answer to the newest approval that waits for it."""
         issue = self.issue()
         waiting = {"by": by, "decision": "pending"}
-        asked = [each["id"] for each in issue.approvals if waiting in each["approvers"] and each["decision"] == "pending"]
+        pending = (each for each in issue.approvals if each["decision"] == "pending")
+        asked = [each["id"] for each in pending if waiting in each["approvers"]]
         if asked:
             self._record(self._editing(by).decide(issue, asked[-1], decision))
 

@@ -32,9 +32,9 @@ class CorrectiveAction(Script):
     def story(self) -> Iterator[float]:
         self.manager, *others = self.people["Quality"]
         self.owner = self.random.choice(others)
-        if self.chance(0.4):
-            kinds = ("not_contained", "not_contained", "no_cause", "unverified", "unverified", "came_back")
-            self.deviation = self.random.choice(kinds)
+        if self.chance(0.5):
+            kinds = ("not_contained", "no_cause", "unverified", "came_back")
+            self.deviation = self.random.choices(kinds, (14, 2, 3, 1))[0]
         fields: Fields = {"summary": self.random.choice(_FINDINGS), "assignee": person(self.owner)}
         self.key = self.create(self.manager, fields)
         yield self.between(HOUR, 4 * DAY)

@@ -100,8 +100,7 @@ class Problem(Script):
             yield self.between(HOUR, DAY)
 
     def _completed(self) -> None:
-        kind = {"skipped_analysis": "skipped_analysis", "no_cause": "no_cause", "not_assessed": "not_assessed"}
-        if self.deviation in kind:
+        if self.deviation in ("skipped_analysis", "no_cause", "not_assessed"):
             self.note(f"problem.{self.deviation}", self.key)
         self.edit(self.owner, self._findings())
         accepted = self.deviation == "" and self.chance(0.1)
