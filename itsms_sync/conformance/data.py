@@ -4,7 +4,7 @@ import polars as pl
 
 from itsms_sync.conformance.control_flow import at_gate, with_gate
 from itsms_sync.conformance.history import History
-from itsms_sync.conformance.verdicts import ALWAYS, NOT_DELIVERED, Rule, Status, decide, phrase
+from itsms_sync.conformance.verdicts import ALWAYS, NOT_DELIVERED, Rule, Status, decide, in_words, phrase
 from itsms_sync.procedures.model import FieldAtGate, PriorityByMatrix
 
 
@@ -16,7 +16,7 @@ def field_at_gate(history: History, requirement: FieldAtGate) -> pl.DataFrame:
         [
             at_gate(history, requirement.gate),
             Rule(value.is_null(), Status.UNKNOWN, f"{NOT_DELIVERED}: {requirement.field}", "gate_at"),
-            Rule(value == "", Status.DEVIATING, at="gate_at", detail=pl.lit(f"{requirement.field} was empty")),
+            Rule(value == "", Status.DEVIATING, at="gate_at", detail=pl.lit(f"no {in_words(requirement.field)}")),
             Rule(ALWAYS, Status.CONFORMING, at="gate_at"),
         ],
         judged_as_of="gate_at",

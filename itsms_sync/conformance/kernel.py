@@ -52,7 +52,7 @@ CHECKS: dict[str, Check] = {
         Check("RO1", 1, "self-approval", self_approval),
         Check("RO2", 1, "approver implements", approver_implements),
         Check("RO4", 1, "missing stage or quorum", missing_stage),
-        Check("DA1", 2, "closure data", field_at_gate),
+        Check("DA1", 3, "closure data", field_at_gate),
         Check("DA3", 1, "plans missing at approval", plans_missing),
         Check("DA6", 1, "priority matrix", priority_by_matrix),
         Check("TI1", 2, "response time", late_response),
