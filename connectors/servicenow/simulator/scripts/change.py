@@ -188,7 +188,8 @@ class Change(Script):
         return Step(after, by, values, on=key, table="change_task")
 
     def _reviewed(self) -> Iterator[Step]:
-        """Outcome and lessons; a failed change is looked into by a task or in the notes, unless somebody forgets."""
+        """Outcome and lessons; what failed or was in a hurry is looked into by a task or in the notes, unless somebody
+        forgets."""
         if self.deviation == "approved_afterwards":
             yield from self._authorised(DAY, 2 * DAY)
         draw = self.random.random()
@@ -199,7 +200,7 @@ class Change(Script):
             plants = ("failed_unreviewed",)
         elif code == "unsuccessful" and self.chance(0.5):
             closing["review_comments"] = "The plan missed a dependency; the template is corrected."
-        elif code == "unsuccessful" or self.track == "unauthorized":
+        elif code != "successful" or self.track in ("emergency", "unauthorized"):
             yield from self._review_task()
         yield self._save(self.between(DAY, 4 * DAY), self.manager, closing, *plants)
 

@@ -4,7 +4,7 @@ Legal look-alikes (an accepted risk closed without a fix, a duplicate closed aft
 and goes back) are not noted as planted.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import ClassVar
@@ -67,7 +67,8 @@ class Problem(Script):
             return
         skips = self.chance(0.06)
         if skips:
-            yield self.fixed(("problem.skipped_analysis",))
+            guess = {"cause_notes": self.random.choice(_CAUSES)}
+            yield self.fixed(("problem.skipped_analysis",), guess)
         else:
             yield from self.analysed()
             if self.chance(0.1):
@@ -105,9 +106,9 @@ class Problem(Script):
             )
             yield self.fixed()
 
-    def fixed(self, plants: tuple[str, ...] = ()) -> Step:
+    def fixed(self, plants: tuple[str, ...] = (), more: Mapping[str, str] | None = None) -> Step:
         values = {"state": "106", "fix_notes": self.random.choice(_FIXES), "resolution_code": "fix_applied"}
-        return self.of_problem(self.between(DAY, 6 * DAY), self.owner, values, plants)
+        return self.of_problem(self.between(DAY, 6 * DAY), self.owner, {**values, **(more or {})}, plants)
 
     def of_problem(self, after: float, by: Person, values: dict[str, str], plants: tuple[str, ...] = ()) -> Step:
         """A save of the problem itself."""

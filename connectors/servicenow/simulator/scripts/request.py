@@ -73,7 +73,8 @@ class Request(Script):
             step = self.answer(self.between(HOUR, DAY), self.caller, "approved", "Needed for the closing.")
             yield step._replace(plants=("request.self_approved",))
         elif self.chance(0.06):
-            yield self.answer(self.between(HOUR, 2 * DAY), self.approver, "rejected", "Not this year.")
+            yield Step(self.between(HOUR, 2 * DAY), self.approver[1], {"close_notes": "Not this year."})
+            yield self.answer(MINUTE, self.approver, "rejected", "Not this year.")
         else:
             yield self.answer(self.between(HOUR, 2 * DAY), self.approver, "approved", "Agreed.")
 
