@@ -70,7 +70,7 @@ def follow(desk: Desk, table: Table, row: Row, olds: Mapping[str, str] | None, b
         _cancel_tasks(desk, table.get(row, "sys_id"), by, at)
     if table.name == "change_task" and olds and "active" in olds:
         found = desk.find("change_request", table.get(row, "change_request"))
-        if found is not None and found[0].get(found[1], "state") == "-1":
+        if found is not None:
             advance(desk, found[1], by, at)
 
 

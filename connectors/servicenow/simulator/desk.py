@@ -22,6 +22,7 @@ from connectors.servicenow.simulator.dictionary import (
     reference_of,
     stock_columns,
     stock_tables,
+    table_label,
     type_of,
 )
 from connectors.servicenow.simulator.marks import digest, stamp
@@ -337,7 +338,7 @@ class Desk:
         self.account_id = self.user_id(self.account)
         self._fill("sys_choice", ("name", "element"), stock_choices())
         self._fill("sys_dictionary", ("name", "element"), self._dictionary())
-        self._fill("sys_db_object", ("name",), ({"name": name, "label": label_of(name)} for name in self.tables))
+        self._fill("sys_db_object", ("name",), ({"name": name, "label": table_label(name)} for name in self.tables))
         self._fill("sys_properties", ("name",), _PROPERTIES)
 
     def _fill(self, name: str, keys: tuple[str, ...], rows: Iterable[Mapping[str, str]]) -> None:
@@ -354,7 +355,7 @@ class Desk:
                 yield {
                     "name": table.name,
                     "element": column,
-                    "column_label": label_of(column),
+                    "column_label": label_of(table.name, column),
                     "internal_type": type_of(table.name, column),
                     "reference": reference_of(table.name, column) or "",
                     "read_only": str(is_read_only(table.name, column)).lower(),

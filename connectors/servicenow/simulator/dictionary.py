@@ -308,16 +308,38 @@ def is_read_only(table: str, field: str) -> bool:
     return field in _SYSTEM_FIELDS or field in _READ_ONLY.get(table, ())
 
 
-def label_of(field: str) -> str:
+def label_of(table: str, field: str) -> str:
     """Column label, as data policies name fields."""
-    return _LABELS.get(field, field.replace("_", " ").capitalize())
+    own = _OF_INCIDENTS.get(field) if table == "incident" else None
+    return own or _LABELS.get(field) or field.replace("_", " ").capitalize()
 
 
+def table_label(table: str) -> str:
+    """What people call a record of the table."""
+    return _TABLE_LABELS.get(table) or table.replace("_", " ").capitalize()
+
+
+_OF_INCIDENTS = {"close_code": "Resolution code", "close_notes": "Resolution notes"}
 _LABELS = {
-    "close_code": "Resolution code",
-    "close_notes": "Resolution notes",
+    "caller_id": "Caller",
+    "ci_item": "Configuration item",
+    "cmdb_ci": "Configuration item",
+    "correlation_id": "Correlation ID",
+    "problem_id": "Problem",
+    "rfc": "Change request",
+    "sla": "SLA definition",
     "sys_created_on": "Created",
     "sys_created_by": "Created by",
     "sys_updated_on": "Updated",
     "sys_updated_by": "Updated by",
+}
+_TABLE_LABELS = {
+    "cmdb_ci": "Configuration item",
+    "sc_req_item": "Requested item",
+    "sc_request": "Request",
+    "sc_task": "Catalog task",
+    "sn_cim_register": "Improvement initiative",
+    "sysapproval_approver": "Approval",
+    "sysapproval_group": "Group approval",
+    "task_sla": "Task SLA",
 }

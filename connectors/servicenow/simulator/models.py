@@ -12,14 +12,14 @@ from connectors.servicenow.simulator.marks import digest
 LABELS = dict(pairs(CHANGE_STATE))
 NO_TASKS = "hasNoActiveChangeTasks"
 """The one scripted condition of the stock models."""
-_CANCEL = tuple((state, "4") for state in ("-5", "-4", "-3", "-2", "-1"))
-_END = (("-2", "-1"), ("-1", "0"), ("0", "3"), *_CANCEL)
-_MODELS: Mapping[str, tuple[tuple[str, str], ...]] = {
-    "Normal": (("-5", "-4"), ("-4", "-3"), ("-4", "-5"), ("-3", "-2"), ("-3", "-5"), *_END),
-    "Standard": (("-5", "-2"), *_END),
-    "Emergency": (("-5", "-3"), ("-3", "-2"), ("-3", "-5"), *_END),
-    "Unauthorized": (("-5", "-3"), ("-3", "0"), ("-3", "-5"), ("0", "3"), ("-5", "4"), ("-3", "4")),
+_WORK = (("-2", "-1"), ("-1", "0"), ("0", "3"))
+_STEPS: Mapping[str, tuple[tuple[str, str], ...]] = {
+    "Normal": (("-5", "-4"), ("-4", "-3"), ("-4", "-5"), ("-3", "-2"), ("-3", "-5"), *_WORK),
+    "Standard": (("-5", "-2"), *_WORK),
+    "Emergency": (("-5", "-3"), ("-3", "-2"), ("-3", "-5"), *_WORK),
+    "Unauthorized": (("-5", "-3"), ("-3", "0"), ("-3", "-5"), ("0", "3")),
 }
+"""Besides these, a change may be cancelled in every state of its model before Review."""
 _APPROVED = ("Change is approved", "approval=approved", "")
 _WITHOUT_TASKS = ("No active Change Tasks", "", NO_TASKS)
 _ASSIGNED = ("Assignment group is set", "assignment_groupISNOTEMPTY", "")
@@ -34,7 +34,9 @@ def model_of(values: Mapping[str, str]) -> str:
 
 def stock_models() -> Iterator[tuple[str, dict[str, str]]]:
     """Table and values of every row that makes up the stock models."""
-    for name, edges in _MODELS.items():
+    for name, steps in _STEPS.items():
+        starts = dict.fromkeys(source for source, _ in steps if source != "0")
+        edges = (*steps, *((source, "4") for source in starts))
         model = _id("chg_model", name)
         yield (
             "chg_model",

@@ -64,8 +64,11 @@ def _step(table: str, before: Values, after: Values, hand: Hand) -> dict[str, st
         added |= _incident_step(before, state, hand)
     if table == "problem":
         added |= _problem_step(before, state, hand)
-    if state in _ENDED.get(table, ("3", "4", "7")):
+    ended = _ENDED.get(table, ("3", "4", "7"))
+    if state in ended:
         added |= {"closed_at": hand.stamp, "closed_by": hand.user, "active": "false"}
+    elif before["state"] in ended:
+        added["active"] = "true"
     return added
 
 
@@ -74,7 +77,7 @@ def _incident_step(before: Values, state: str, hand: Hand) -> dict[str, str]:
     if state == "6":
         added |= {"resolved_at": hand.stamp, "resolved_by": hand.user}
     if before["state"] in ("6", "7") and state not in ("6", "7", "8"):
-        added |= {"resolved_at": "", "resolved_by": "", "active": "true"}
+        added |= {"resolved_at": "", "resolved_by": ""}
         added |= {"reopened_time": hand.stamp, "reopened_by": hand.user}
         added["reopen_count"] = str(int(before.get("reopen_count") or 0) + 1)
     return added
@@ -84,13 +87,16 @@ def _problem_step(before: Values, state: str, hand: Hand) -> dict[str, str]:
     if state == "106":
         return {"resolved_at": hand.stamp, "resolved_by": hand.user}
     if before["state"] in ("106", "107") and state != "107":
-        return {"resolved_at": "", "resolved_by": "", "resolution_code": "", "active": "true"}
+        return {"resolved_at": "", "resolved_by": "", "resolution_code": ""}
     return {}
 
 
 def is_fixed(table: str, field: str, before: Values) -> bool:
-    """Whether a client may no longer set ``field``: the type of a change is settled when it leaves New."""
-    return (table, field) == ("change_request", "type") and before.get("state") != "-5"
+    """Whether a client may no longer set ``field``: the type of a change is settled when it leaves New or somebody was
+    asked to approve it.
+    """
+    fresh = (before.get("state"), before.get("approval")) == ("-5", "not requested")
+    return (table, field) == ("change_request", "type") and not fresh
 
 
 def missing(table: str, before: Values, taken: Values) -> str:
@@ -102,7 +108,7 @@ def missing(table: str, before: Values, taken: Values) -> str:
         wanted = ("close_code", "close_notes")
     if table == "change_request" and state not in (None, "-5", "4"):
         wanted = ("assignment_group", *(("close_code", "close_notes") if state == "3" else ()))
-    return ", ".join(label_of(name) for name in wanted if name in after and not after[name])
+    return ", ".join(label_of(table, name) for name in wanted if name in after and not after[name])
 
 
 def matrix(impact: str, urgency: str) -> str:
