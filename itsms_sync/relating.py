@@ -17,7 +17,7 @@ from itsms_sync.sms.mapping import Mapping as MappingDocument
 from itsms_sync.sms.relations import Tie, named
 from itsms_sync.store import related
 from itsms_sync.store.ingested import NEW_FACTS, Ingested
-from itsms_sync.store.related import NewRecord, Pending, Relation
+from itsms_sync.store.related import Naming, NewRecord, Relation
 
 STEPS = 3
 """How far pairs and looked-through links are followed."""
@@ -126,18 +126,25 @@ class Relating:
         return {processes[name].kind for name in to.split(",") if name in processes}
 
     def _recognise(self, connection: Connection, source: JudgedSource, kind: str, records: Sequence[NewRecord]) -> None:
-        """Records that were named before they were read."""
-        names = {"id": {r.native_id: r.id for r in records}, "label": {r.label: r.id for r in records if r.label}}
-        waiting = related.pending(connection, {*names["id"], *names["label"]})
-        found = [
-            (item, names[item.by][item.value])
-            for item in waiting
-            if item.value in names[item.by] and self._is_meant(source.id, kind, item)
-        ]
-        related.resolve(connection, [(item.id, record_id) for item, record_id in found])
-        related.make_due(connection, {item.record_id for item, _ in found}, NEW_FACTS)
+        """Records that were named before they were read; and names that meant one record until another has them too."""
+        names = {"id": {r.native_id for r in records}, "label": {r.label for r in records if r.label}}
+        unsettled = related.naming(connection, names["id"] | names["label"])
+        meant = [item for item in unsettled if item.value in names[item.by] and self._is_meant(source.id, kind, item)]
+        changed = [(item, other) for item, other in self._others(connection, meant) if other != item.other_id]
+        related.resolve(connection, [(item.id, other) for item, other in changed])
+        lost = {item.other_id for item, _ in changed if item.other_id is not None}
+        related.make_due(connection, {item.record_id for item, _ in changed} | lost, NEW_FACTS)
 
-    def _is_meant(self, source_id: int, kind: str, item: Pending) -> bool:
+    def _others(self, connection: Connection, meant: Sequence[Naming]) -> Iterator[tuple[Naming, int | None]]:
+        """What these names mean by now."""
+        seen_from: dict[tuple[int, str, str, str], list[Naming]] = {}
+        for item in meant:
+            seen_from.setdefault((item.source_id, item.system, item.by, item.to), []).append(item)
+        for asked, items in seen_from.items():
+            found = self._find(connection, *asked, {item.value for item in items})
+            yield from ((item, _only(found, item)) for item in items)
+
+    def _is_meant(self, source_id: int, kind: str, item: Naming) -> bool:
         return source_id in self._meant(item.source_id, item.system) and kind in self._kinds(source_id, item.to)
 
     def _spread(self, between: Callable[[], None]) -> None:
@@ -178,7 +185,7 @@ def _fields(mapping: MappingDocument, kind: str) -> Iterator[str]:
     yield from dict.fromkeys(f for d in mapping.described() if d.kind == kind for f in d.asked_fields())
 
 
-def _only(found: Mapping[str, list[int]], row: Relation) -> int | None:
+def _only(found: Mapping[str, list[int]], row: Relation | Naming) -> int | None:
     """The record that is meant; a name that several sources have, or the record's own, means none."""
     ids = [id_ for id_ in dict.fromkeys(found.get(row.value, ())) if id_ != row.record_id]
     return ids[0] if len(ids) == 1 else None

@@ -49,7 +49,9 @@ class OtherRecord(NamedTuple):
     fields: Mapping[str, str | None]
 
 
-class Pending(NamedTuple):
+class Naming(NamedTuple):
+    """A stored relation as far as it tells what is meant, and what was found to be meant."""
+
     id: int
     record_id: int
     source_id: int
@@ -57,6 +59,7 @@ class Pending(NamedTuple):
     system: str
     by: str
     value: str
+    other_id: int | None
 
 
 _COLUMNS = [relation.c[name] for name in Relation._fields]
@@ -113,9 +116,12 @@ def find(
     return found
 
 
-def pending(connection: Connection, values: Collection[str]) -> list[Pending]:
-    """Relations that name one of these and whose other record was not found yet."""
-    found: list[Pending] = []
+def naming(connection: Connection, values: Collection[str]) -> list[Naming]:
+    """Relations that name one of these and may mean another record by now: none was found yet, or it was looked for in
+    another system, of which several sources may have the same name.
+    """
+    found: list[Naming] = []
+    unsettled = or_(relation.c.other_id.is_(None), relation.c.system != "")
     for part in chunks(list(values)):
         rows = connection.execute(
             select(
@@ -126,16 +132,17 @@ def pending(connection: Connection, values: Collection[str]) -> list[Pending]:
                 relation.c.system,
                 relation.c.by,
                 relation.c.value,
+                relation.c.other_id,
             )
             .join_from(relation, record, record.c.id == relation.c.record_id)
-            .where(relation.c.other_id.is_(None), relation.c.value.in_(part))
+            .where(unsettled, relation.c.value.in_(part))
         )
-        found.extend(Pending(*row) for row in rows)
+        found.extend(Naming(*row) for row in rows)
     return found
 
 
-def resolve(connection: Connection, found: Sequence[tuple[int, int]]) -> None:
-    """``(relation, record)``: the record that is meant was read."""
+def resolve(connection: Connection, found: Sequence[tuple[int, int | None]]) -> None:
+    """``(relation, record)``: the record that is meant, by what was read so far."""
     if found:
         statement = update(relation).where(relation.c.id == bindparam("_id")).values(other_id=bindparam("_other"))
         connection.execute(statement, [{"_id": id_, "_other": other} for id_, other in found])
