@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -29,8 +29,6 @@ SECRETS = (PASSWORD, TOKEN, *(base64.b64encode(account.encode()).decode() for ac
 """As they are, and as they travel."""
 KILLED = Path(__file__).parent / "killed.py"
 COMMAND = (sys.executable, "-m", "itsms_sync")
-CREATE = {"method": "POST", "path": "/rest/api/2/issue$"}
-"""The request that opens a ticket, as a fault rule names it."""
 
 
 def ended(process: subprocess.Popen[str]) -> None:
@@ -73,7 +71,11 @@ class Simulator:
             text=True,
         )
         assert self.process.stdout is not None
-        self.url = json.loads(self.process.stdout.readline())["url"]
+        told = self.process.stdout.readline()
+        if not told:
+            ended(self.process)
+            pytest.fail(f"the simulator of {system} did not start with {given}; its error stream says why")
+        self.url = json.loads(told)["url"]
 
     def stop(self) -> None:
         ended(self.process)
@@ -147,21 +149,21 @@ def _incident(place: int, opened: datetime, steps: Sequence[tuple[float, dict[st
     audit = []
     for checkpoint, (hours, changes) in enumerate(steps, 1):
         at = _stamp(opened + timedelta(hours=hours))
-        for field, new in changes.items():
+        for name, new in changes.items():
             audit.append(
                 {
                     "sys_id": f"{0xA0D1 * 10**6 + place * 1000 + len(audit):032x}",
                     "tablename": "incident",
                     "documentkey": row["sys_id"],
-                    "fieldname": field,
-                    "oldvalue": row[field],
+                    "fieldname": name,
+                    "oldvalue": row[name],
                     "newvalue": new,
                     "user": "petra.person",
                     "record_checkpoint": checkpoint,
                     "sys_created_on": at,
                 }
             )
-            row[field] = new
+            row[name] = new
         row |= {"sys_updated_on": at, "sys_mod_count": checkpoint}
     return row, audit
 
@@ -208,6 +210,8 @@ class Installation:
     """A folder with a configuration, its secrets and its database."""
 
     folder: Path
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """What its commands find in their environment besides ours."""
 
     @property
     def config(self) -> Path:
@@ -222,6 +226,7 @@ class Installation:
         return subprocess.Popen(
             [*before, *arguments, f"--config={self.config}"],
             cwd=self.folder,
+            env={**os.environ, **self.environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
