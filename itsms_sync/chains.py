@@ -108,6 +108,15 @@ class Chains:
         }
         self._unread = related.unread_kinds(connection, kinds)
         self._audited = {key: audited(connection, *key) for key in kinds}
+        self._cut = {id_: related.cut_histories(connection, id_) for id_ in self._sources}
+
+    def has_history(self, source_id: int, kind: str) -> bool:
+        """Whether the source has told of any change in records of this kind."""
+        return bool(self._audited[source_id, kind])
+
+    def is_cut(self, source_id: int, native_id: str) -> bool:
+        """Whether the source is known to have kept back a part of the record's history."""
+        return native_id in self._cut[source_id]
 
     # --- which records are cases
 
@@ -159,15 +168,17 @@ class Chains:
         mapping = self._mapping(source_id, process)
         assert mapping is not None
         owners = self._owners(connection, process, ids)
+        parts = self._relations(connection, owners, process, Tie.PART, JUDGED_PARTS)
+        links = self._relations(connection, owners, process, Tie.LINK, ("links",))
         full = replace(
             log,
             saves=self._with_persons(log.saves, mapping),
-            approvals=self._parts(connection, owners, process, "approvals"),
-            tasks=self._parts(connection, owners, process, "tasks"),
-            links=self._links(connection, owners, process),
+            approvals=self._approvals(connection, owners, process, parts),
+            tasks=self._tasks(connection, owners, process, parts),
+            links=self._links(connection, owners, process, links),
             initial=mapping.initial,
         )
-        beyond = self._beyond(connection, owners, process)
+        beyond = self._beyond(owners, links)
         alike: dict[tuple[tuple[int, ...], tuple[tuple[str, str], ...]], list[int]] = {}
         for case in range(len(ids)):
             others = sorted({record.source_id for record in owners.followers.get(case, ())})
@@ -175,6 +186,13 @@ class Chains:
         for (source_ids, named), cases in alike.items():
             piece = full if len(alike) == 1 else _only(full, cases)
             yield replace(piece, unread={**self._unread_around(process, source_ids), **dict(named)})
+
+    def _relations(
+        self, connection: Connection, owners: Owners, process: str, tie: Tie, parts: Sequence[str]
+    ) -> list[Relation]:
+        """Relations of the cases' records, if any requirement looks at what they are for."""
+        needed = any(self._needed(process, part) for part in parts)
+        return related.relations(connection, owners.ids, tie) if needed else []
 
     def _owners(self, connection: Connection, process: str, ids: Sequence[int]) -> Owners:
         case_of = {id_: case for case, id_ in enumerate(ids)}
@@ -198,14 +216,22 @@ class Chains:
         same = {name: self._same[name] for name in lists.explode().unique().to_list() if name in self._same}
         return lists.list.eval(pl.element().replace(same)) if same else lists
 
-    def _parts(self, connection: Connection, owners: Owners, process: str, role: str) -> pl.DataFrame:
-        schema = APPROVALS if role == "approvals" else TASKS
-        if not self._needed(process, role):
-            return pl.DataFrame(schema=schema)
-        rows = related.relations(connection, owners.ids, Tie.PART)
+    def _approvals(
+        self, connection: Connection, owners: Owners, process: str, rows: Sequence[Relation]
+    ) -> pl.DataFrame:
+        found = self._parts(connection, owners, process, "approvals", rows)
+        return found.with_columns(self._one_account(found["approver"])).sort("case", "asked_at", "id")
+
+    def _tasks(self, connection: Connection, owners: Owners, process: str, rows: Sequence[Relation]) -> pl.DataFrame:
+        found = self._parts(connection, owners, process, "tasks", rows)
+        return found.with_columns(self._one_account_each(found["workers"])).sort("case", "opened_at", "id")
+
+    def _parts(
+        self, connection: Connection, owners: Owners, process: str, role: str, rows: Sequence[Relation]
+    ) -> pl.DataFrame:
         owner_of = {
             row.record_id: owners.case_of[row.other_id]
-            for row in rows
+            for row in (rows if self._needed(process, role) else ())
             if row.other_id is not None
             and row.other_id in owners.case_of
             and (row.process, row.role) == (process, role)
@@ -217,14 +243,7 @@ class Chains:
             self._part_frame(connection, records, owner_of, process, role)
             for source_id, records in sorted(by_source.items())
         ]
-        found = pl.concat([pl.DataFrame(schema=schema), *frames])
-        if role == "approvals":
-            return found.with_columns(self._one_account(found["approver"])).sort("case", "asked_at", "id")
-        workers = found["workers"].explode()
-        same = {name: self._same[name] for name in workers.unique().to_list() if name in self._same}
-        return found.with_columns(pl.col("workers").list.eval(pl.element().replace(same))).sort(
-            "case", "opened_at", "id"
-        )
+        return pl.concat([pl.DataFrame(schema=APPROVALS if role == "approvals" else TASKS), *frames])
 
     def _part_frame(
         self, connection: Connection, records: list[OtherRecord], owner_of: Mapping[int, int], process: str, role: str
@@ -252,25 +271,26 @@ class Chains:
 
     # --- links
 
-    def _links(self, connection: Connection, owners: Owners, process: str) -> pl.DataFrame:
-        if not self._needed(process, "links"):
-            return pl.DataFrame(schema=LINKS)
-        direct = list(self._seen_from(connection, owners.case_of, process))
+    def _links(self, connection: Connection, owners: Owners, process: str, rows: Sequence[Relation]) -> pl.DataFrame:
+        direct = list(self._seen_from(connection, rows, owners.case_of, process))
         through = self._library.looked_through()
         behind: dict[int, list[_Seen]] = {}
         for seen in direct:
             if seen.role in through and isinstance(seen.other, int):
                 behind.setdefault(seen.other, []).append(seen)
+        beside = related.relations(connection, sorted(behind), Tie.LINK)
         further = [
             replace(seen, case=near.case, via=near.role)
-            for seen in self._seen_from(connection, {id_: id_ for id_ in behind}, None)
+            for seen in self._seen_from(connection, beside, {id_: id_ for id_ in behind}, None)
             for near in behind[seen.case]
         ]
         return self._links_frame(connection, owners, [*direct, *further])
 
-    def _seen_from(self, connection: Connection, case_of: Mapping[int, int], process: str | None) -> "Iterator[_Seen]":
-        """The links of these records, whichever side names the other; ``process``: what the records are cases of."""
-        rows = related.relations(connection, sorted(case_of), Tie.LINK)
+    def _seen_from(
+        self, connection: Connection, rows: Sequence[Relation], case_of: Mapping[int, int], process: str | None
+    ) -> "Iterator[_Seen]":
+        """The links ``rows`` of these records, whichever side names the other; ``process``: what the records are cases
+        of."""
         namers = related.others(connection, {row.record_id for row in rows})
         told = self._made_at(connection, rows, namers)
         for row in rows:
@@ -284,23 +304,28 @@ class Chains:
             if row.other_id is not None and row.other_id in case_of and row.inverse and wanted:
                 yield _Seen(case_of[row.other_id], row.inverse, row.record_id, at, [row.process])
 
-    def _beyond(self, connection: Connection, owners: Owners, process: str) -> dict[int, set[tuple[str, str]]]:
+    def _beyond(self, owners: Owners, links: Sequence[Relation]) -> dict[int, set[tuple[str, str]]]:
         """Case -> roles in which it names a record of a system of which nobody reads such records, as keys of
         ``CaseLog.unread``, and why that leaves them open: the name may be that of something else."""
         found: dict[int, set[tuple[str, str]]] = {}
-        for row in related.relations(connection, owners.ids, Tie.LINK) if self._needed(process, "links") else ():
+        for row in links:
             if row.record_id not in owners.case_of or not row.system or row.other_id is not None:
                 continue
-            mappings = [self._library.mappings[s.mapped_by] for s in self._sources.values() if s.system == row.system]
-            if not any(name in mapping.processes for mapping in mappings for name in row.to.split(",")):
+            if not self._is_read(self._systems(row.system), row.to):
                 told = (f"links.{row.role}", f"it names a record of {row.system}, which is not a source")
                 found.setdefault(owners.case_of[row.record_id], set()).add(told)
         return found
 
     def _is_never_read(self, namer: OtherRecord, row: Relation) -> bool:
         """A name without a record is that of something else, unless nobody reads where its record would be."""
-        mapping = self._library.mappings[self._sources[namer.source_id].mapped_by]
-        return not row.system and not any(process in mapping.processes for process in row.to.split(","))
+        return not row.system and not self._is_read([self._sources[namer.source_id]], row.to)
+
+    def _is_read(self, sources: Sequence[JudgedSource], to: str) -> bool:
+        """Whether any of the sources has cases of one of these processes."""
+        return any(self._mapping(source.id, process) is not None for source in sources for process in to.split(","))
+
+    def _systems(self, name: str) -> list[JudgedSource]:
+        return [source for source in self._sources.values() if source.system == name]
 
     def _made_at(
         self, connection: Connection, rows: Sequence[Relation], namers: Mapping[int, OtherRecord]
@@ -410,12 +435,9 @@ class Chains:
         for source_id in source_ids:
             mapping = self._mapping(source_id, process)
             for link in mapping.links.values() if mapping is not None else ():
-                others = (
-                    [s.id for s in self._sources.values() if s.system == link.system] if link.system else [source_id]
-                )
-                for other in others:
-                    processes = self._library.mappings[self._sources[other].mapped_by].processes
-                    yield from ((other, processes[name].kind) for name in link.to if name in processes)
+                for other in self._systems(link.system) if link.system else [self._sources[source_id]]:
+                    described = (self._mapping(other.id, name) for name in link.to)
+                    yield from ((other.id, one.kind) for one in described if one is not None)
 
     def _asked_roles(self, process: str) -> set[str]:
         versions = self._library.procedures[process]

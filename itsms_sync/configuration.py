@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from itsms_sync.corrective.texts import Texts
     from itsms_sync.procedures.library import Library
     from itsms_sync.settings import Settings
+    from itsms_sync.sms.mapping import Mapping
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -36,6 +37,11 @@ class Configuration:
     @property
     def folder(self) -> Path:
         return self.path.parent
+
+    def mapping_of(self, source: str) -> "Mapping | None":
+        """The mapping that reads this source; ``None`` for a source or a mapping that is no longer there."""
+        found = self.settings.sources.get(source)
+        return None if found is None else self.library.mappings.get(found.mapped_by)
 
     def database_url(self) -> str:
         """The database; a relative SQLite path is relative to the configuration file."""

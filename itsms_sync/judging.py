@@ -36,7 +36,7 @@ from itsms_sync.store.judged import (
     note_judged,
     unfinished,
 )
-from itsms_sync.store.related import cut_histories, make_unread_due
+from itsms_sync.store.related import make_unread_due
 
 SAID = ["status", "reason", "detail", "at", "recheck_at"]
 """What makes a verdict another one."""
@@ -80,11 +80,15 @@ class Judging:
         the checks, the program or the accounts that are no persons changed since the last judgement, or if that one
         judged as of a later instant. ``between`` is called after each committed batch."""
         accounts = {s.name: s.ingested.system_accounts(s.system_accounts) for s in self._sources}
-        everything = self._begin(accounts, now, everything=everything)
+        with self._engine.begin() as connection:
+            documents = self._documents(connection, accounts)
+            everything = _begin(connection, documents, now, everything=everything)
         Relating(self._engine, self._library, self._sources).run(between)
         with self._engine.begin() as connection:
             chains = Chains(connection, self._library, self._sources, accounts, now)
-            judgement = self._judgement(connection, chains, accounts, now, learned_at)
+            judgement = _Judgement(
+                self._judgement(connection, chains, documents, now, learned_at), now, learned_at, accounts
+            )
         report = JudgementReport(everything=everything)
         for source in self._sources:
             for kind, processes in self._kinds(source).items():
@@ -96,29 +100,17 @@ class Judging:
                     between()
         return report
 
-    def _begin(self, accounts: Accounts, now: int, *, everything: bool) -> bool:
-        """Whether all has to be judged; then all is due, also for the run after one that is cut off."""
-        with self._engine.begin() as connection:
-            basis = _basis(self._documents(connection, accounts))
-            newest = newest_judgement(connection)
-            everything = everything or newest is None or newest.basis != basis or newest.as_of > now
-            if everything:
-                make_all_due(connection)
-        return everything
-
     def _judgement(
-        self, connection: Connection, chains: Chains, accounts: Accounts, now: int, learned_at: int
-    ) -> "_Judgement":
-        """Opens the judgement; what could not be told because it was not read is due once it was."""
+        self, connection: Connection, chains: Chains, documents: Mapping[str, object], now: int, learned_at: int
+    ) -> int:
+        """Opens the judgement and returns its id; what could not be told because it was not read is due once it was."""
         unread = {process: chains.unread(process) for process in self._library.procedures}
         newest = newest_judgement(connection)
         before = orjson.loads(newest.documents).get("unread", {}) if newest is not None else {}
         for process, told in unread.items():
             if before.get(process, {}) != told:
                 make_unread_due(connection, process, NOT_READ)
-        documents = self._documents(connection, accounts)
-        id_ = begin_judgement(connection, _basis(documents), {**documents, "unread": unread}, now, learned_at)
-        return _Judgement(id_, now, learned_at, accounts)
+        return begin_judgement(connection, _basis(documents), {**documents, "unread": unread}, now, learned_at)
 
     def _is_unfinished(self, source: JudgedSource, processes: Sequence[str]) -> bool:
         """Whether anything that these cases consist of is not read to its end."""
@@ -160,6 +152,15 @@ class _Judgement:
     now: int
     learned_at: int
     accounts: Accounts
+
+
+def _begin(connection: Connection, documents: Mapping[str, object], now: int, *, everything: bool) -> bool:
+    """Whether all has to be judged; then all is due, also for the run after one that is cut off."""
+    newest = newest_judgement(connection)
+    everything = everything or newest is None or newest.basis != _basis(documents) or newest.as_of > now
+    if everything:
+        make_all_due(connection)
+    return everything
 
 
 def _basis(documents: Mapping[str, object]) -> str:
@@ -246,10 +247,9 @@ class _Part:
         return self._process != OWN_TICKETS and self._chains.is_own_ticket(self._source.name, item.native_id)
 
     def _log(self, connection: Connection, cases: Sequence[StoredRecord]) -> CaseLog:
-        kept_back = cut_histories(connection, self._source.id)
-        cut = [item.native_id in kept_back for item in cases]
+        cut = [self._chains.is_cut(self._source.id, item.native_id) for item in cases]
         frame = records_frame(cases, self._mapping.source_fields(), cut)
-        return from_history(frame, events_frame(connection, [item.id for item in cases]), self._basis(connection))
+        return from_history(frame, events_frame(connection, [item.id for item in cases]), self._basis())
 
     def _verdicts(self, connection: Connection, log: CaseLog, ids: Sequence[int]) -> pl.DataFrame:
         versions = self._library.procedures[self._process]
@@ -257,8 +257,8 @@ class _Part:
         judged = [judge(piece, versions, self._types, self._judgement.now) for piece in pieces]
         return pl.concat([pl.DataFrame(schema=VERDICTS), *judged])
 
-    def _basis(self, connection: Connection) -> Basis:
-        has_history = bool(audited(connection, self._source.id, self._mapping.kind))
+    def _basis(self) -> Basis:
+        has_history = self._chains.has_history(self._source.id, self._mapping.kind)
         fields = self._mapping.audited_fields() if has_history else frozenset()
         return Basis(self._mapping, self._judgement.now, fields, self._judgement.accounts[self._source.name])
 

@@ -21,6 +21,8 @@ from itsms_sync.store.related import Naming, NewRecord, Relation
 
 STEPS = 3
 """How far pairs and looked-through links are followed."""
+LONGEST_NAME = 120
+"""No id or number is longer; what is, is no name of a record."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,10 +169,6 @@ class Relating:
                 break
             reached |= frontier
         return (reached | related.neighbours(connection, reached)) - ids
-
-
-LONGEST_NAME = 120
-"""No id or number is longer; what is, is no name of a record."""
 
 
 def fields_frame(records: Sequence[NewRecord], mapping: MappingDocument, kind: str) -> pl.DataFrame:

@@ -89,11 +89,11 @@ class Wired:
 
     def kinds(self, source: str) -> "dict[str, Fields]":
         """Kind of record -> what is asked for of it."""
-        return fields_by_kind(self.configuration, self.configuration.settings.sources[source])
+        return fields_by_kind(self.configuration, source)
 
     def mapped_values(self, source: str, kind: str) -> dict[str, dict[str, str]]:
         """Field -> raw value -> value of the SMS, as the source's mapping has them for this kind."""
-        mapping = self.configuration.library.mappings.get(self.configuration.settings.sources[source].mapped_by)
+        mapping = self.configuration.mapping_of(source)
         found: dict[str, dict[str, str]] = {}
         for described in mapping.described() if mapping is not None else ():
             for attribute in described.attributes.values() if described.kind == kind else ():
@@ -246,7 +246,7 @@ class _Builder:
                 self._connectors[name],
                 self._plugins[name],
                 self._ingested[name],
-                fields_by_kind(self._configuration, source),
+                fields_by_kind(self._configuration, name),
                 int(source.overlap.total_seconds() * 1000),
                 source.page_size,
             )
@@ -308,11 +308,11 @@ class _Builder:
         )
 
 
-def fields_by_kind(configuration: Configuration, source: "Source") -> "dict[str, Fields]":
+def fields_by_kind(configuration: Configuration, source: str) -> "dict[str, Fields]":
     """Kind of record -> what the source's mapping names of it."""
     from itsms_sync.ingest import Fields
 
-    mapping = configuration.library.mappings.get(source.mapped_by)
+    mapping = configuration.mapping_of(source)
     kinds: dict[str, Fields] = {}
     for described in mapping.described() if mapping is not None else ():
         before = kinds.get(described.kind, Fields((), frozenset(), frozenset()))

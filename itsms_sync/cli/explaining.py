@@ -1,5 +1,6 @@
 """``explain``: one record beside the documented procedure, or the nonconformity behind one of our tickets."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
 
     from itsms_sync.configuration import Configuration
     from itsms_sync.procedures.model import Demand, Procedure
+    from itsms_sync.sms.mapping import Described
 
 SIGNS = {"deviating": "✗", "unknown": "?", "conforming": "✓", "not_applicable": "·", "not_judged": "–"}
 """Verdicts in the order in which they are shown."""
@@ -61,19 +63,21 @@ def _record(connection: "Connection", config: "Configuration", row: dict[str, An
 
 def _attributes(config: "Configuration", source: str, kind: str, processes: list[str]) -> dict[str, str]:
     """Field -> the attribute for which it stands in the mapping, for the processes the record is a case of."""
-    configured = config.settings.sources.get(source)
-    mapping = None if configured is None else config.library.mappings.get(configured.mapped_by)
+    mapping = config.mapping_of(source)
     described = [] if mapping is None else [p for name, p in mapping.processes.items() if name in processes]
-    return {a.field: name for p in described if p.kind == kind for name, a in p.attributes.items() if a.field}
+    return _named(described, kind)
 
 
 def _part_attributes(config: "Configuration", source: str, kind: str, role: str) -> dict[str, str]:
     """Field -> attribute, for the parts in that role."""
-    configured = config.settings.sources.get(source)
-    mapping = None if configured is None else config.library.mappings.get(configured.mapped_by)
+    mapping = config.mapping_of(source)
     processes = [] if mapping is None else list(mapping.processes.values())
-    parts = [part for p in processes for name, part in p.parts.named() if name == role and part.kind == kind]
-    return {a.field: name for part in parts for name, a in part.attributes.items() if a.field}
+    return _named([part for p in processes for name, part in p.parts.named() if name == role], kind)
+
+
+def _named(described: "Sequence[Described]", kind: str) -> dict[str, str]:
+    """Field -> attribute, of what describes this kind of record."""
+    return {a.field: name for one in described if one.kind == kind for name, a in one.attributes.items() if a.field}
 
 
 def _surrounding(connection: "Connection", config: "Configuration", row: dict[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from itsms_sync.configuration import Configuration
-    from itsms_sync.store.decided import Titles
 
 
 def configuration(path: Path) -> "Configuration":
@@ -175,6 +174,7 @@ def _state(source: dict[str, Any]) -> str:
 def deviations(
     config: Path, as_json: bool, process: str | None, requirement: str | None, state: str, limit: int, with_cases: bool
 ) -> None:
+    from itsms_sync.deciding import named
     from itsms_sync.store import decided, reports
 
     with reading(configuration(config)) as connection:
@@ -191,15 +191,16 @@ def deviations(
     for name, figure in figures.items():
         show_figures(f"{name}: {figure['cases']:,} cases", figure)
     rows = [
-        (screen.when(d["occurred_at"]), d["case"], d["requirement"], _named(d, titles), d["source"]) for d in listed
+        (
+            screen.when(d["occurred_at"]),
+            d["case"],
+            d["requirement"],
+            d["detail"] and named(d["detail"], d["source"], titles),
+            d["source"],
+        )
+        for d in listed
     ]
     screen.table(f"Newest deviations ({state})", ["happened", "case", "requirement", "what", "source"], rows)
-
-
-def _named(deviation: dict[str, Any], titles: "Titles") -> str | None:
-    """What happened, with the titles of groups for their ids."""
-    detail, source = deviation["detail"], deviation["source"]
-    return None if detail is None else " -> ".join(titles.get((source, part), part) for part in detail.split(" -> "))
 
 
 def figures_of(connection: "Connection", process: str, *, with_cases: bool) -> dict[str, Any]:

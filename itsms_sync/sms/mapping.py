@@ -63,13 +63,7 @@ def _several(value: object) -> object:
 class Link(Reference):
     """A link to a case of another process, or of the same one. Its role is the name under which it stands."""
 
-    to: Annotated[
-        tuple[Slug, ...],
-        Field(min_length=1),
-        BeforeValidator(
-            lambda v: (v,) if isinstance(v, str) else tuple(v) if isinstance(v, list) else v, Slug | list[Slug]
-        ),
-    ]
+    to: Annotated[tuple[Slug, ...], Field(min_length=1), BeforeValidator(_several, Slug | list[Slug])]
     """Processes that the other record may be a case of."""
     inverse: Slug | None = None
     """The role that this link has when it is seen from the other record; without it it is not seen from there."""

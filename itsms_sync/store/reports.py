@@ -399,11 +399,9 @@ def surroundings(connection: Connection, record_id: int) -> Rows:
         relation.c.record_id.label("other"),
     )
     seen_from_here = or_(relation.c.tie != "link", relation.c.inverse != "")
-    own_parts = and_(relation.c.tie == "part", relation.c.record_id == record_id)
     both = union(
-        named.where(relation.c.record_id == record_id, relation.c.tie != "part"),
+        named.where(relation.c.record_id == record_id),
         naming.where(relation.c.other_id == record_id, seen_from_here),
-        named.where(own_parts),
     ).subquery()
     return _rows(
         connection,
