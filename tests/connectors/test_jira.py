@@ -1,12 +1,9 @@
 """The Jira plug-in against the simulated site: forms of text, tickets, and everything a site can answer wrongly."""
 
-import json
 import re
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +19,7 @@ from connectors.jira.translate import PROPERTY, key_label, millis
 from itsms_sync.connector import Access, Connector, Refused, Unavailable
 from itsms_sync.http import Http, Limits, Stop, Transport
 from itsms_sync.records import Action, Block, Gap, Item, Ticket, Window, Write, Written
+from tests.connectors.odd_site import OddSite
 
 KEY = "INC-I5-WORK.all.g1"
 TOKEN = "ATATT3xFfGF0-not-a-real-token"
@@ -572,51 +570,13 @@ def test_a_read_that_fails_is_unavailable(jira: Simulator, target: Connector, do
     assert not caught.value.sent
 
 
-class Odd:
-    """A site that says what a test wants and keeps what it was asked."""
-
-    def __init__(self, answers: Mapping[str, Any]) -> None:
-        self.asked: list[tuple[str, str, Mapping[str, str]]] = []
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler(answers))
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
-        self._thread.start()
-
-    def _handler(self, answers: Mapping[str, Any]) -> type[BaseHTTPRequestHandler]:
-        asked = self.asked
-
-        class Handler(BaseHTTPRequestHandler):
-            def _serve(self) -> None:
-                self.rfile.read(int(self.headers.get("Content-Length", "0")))
-                path = self.path.partition("?")[0].partition("/rest/api/2/")[2]
-                asked.append((self.command, path, dict(self.headers.items())))
-                body = json.dumps(answers[f"{self.command} {path}"]).encode()
-                self.send_response(200)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            do_GET = do_POST = _serve
-
-            def log_message(self, format: str, *args: Any) -> None:
-                """Silent."""
-
-        return Handler
-
-    def stop(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-
-
 @pytest.fixture
-def odd() -> Iterator[Callable[[Mapping[str, Any]], Odd]]:
-    running: list[Odd] = []
+def odd() -> Iterator[Callable[[Mapping[str, Any]], OddSite]]:
+    running: list[OddSite] = []
 
-    def start(answers: Mapping[str, Any]) -> Odd:
+    def start(answers: Mapping[str, Any]) -> OddSite:
         cloud = {"deploymentType": "Cloud", "version": "1001", "baseUrl": "https://acme.example"}
-        running.append(Odd({"GET myself": {"accountId": "a"}, "GET serverInfo": cloud, **answers}))
+        running.append(OddSite({"GET myself": {"accountId": "a"}, "GET serverInfo": cloud, **answers}))
         return running[-1]
 
     yield start
@@ -624,23 +584,23 @@ def odd() -> Iterator[Callable[[Mapping[str, Any]], Odd]]:
         one.stop()
 
 
-def test_a_walk_that_repeats_its_token_ends(odd: Callable[[Mapping[str, Any]], Odd], vault: Vault) -> None:
+def test_a_walk_that_repeats_its_token_ends(odd: Callable[[Mapping[str, Any]], OddSite], vault: Vault) -> None:
     site = odd({"POST search/jql": {"issues": [], "isLast": False, "nextPageToken": "again"}})
     with pytest.raises(Unavailable, match="do not end"):
         PLUGIN.connect(access(site.url, vault)).find(KEY)
 
 
 def test_an_empty_answer_that_does_not_confirm_the_login_is_checked(
-    odd: Callable[[Mapping[str, Any]], Odd], vault: Vault
+    odd: Callable[[Mapping[str, Any]], OddSite], vault: Vault
 ) -> None:
     site = odd({"POST search/jql": {"issues": [], "isLast": True}})
     assert [] == list(found(PLUGIN.connect(access(site.url, vault))))
-    assert ["myself", "serverInfo", "search/jql", "myself"] == [path for _, path, _ in site.asked]
+    assert ["myself", "serverInfo", "search/jql", "myself"] == site.paths()
 
 
 @pytest.mark.parametrize("strange", [[], {}, {"issues": [{"id": "1"}]}, {"issues": None}, "x", None])
 def test_json_of_another_form_is_unavailable(
-    odd: Callable[[Mapping[str, Any]], Odd], vault: Vault, strange: Any
+    odd: Callable[[Mapping[str, Any]], OddSite], vault: Vault, strange: Any
 ) -> None:
     site = odd({"POST search/jql": strange, "GET serverInfo": strange})
     target = PLUGIN.connect(access(site.url, vault))
@@ -648,7 +608,9 @@ def test_json_of_another_form_is_unavailable(
         target.find(KEY)
 
 
-def test_through_the_gateway_people_are_sent_to_the_site(odd: Callable[[Mapping[str, Any]], Odd], vault: Vault) -> None:
+def test_through_the_gateway_people_are_sent_to_the_site(
+    odd: Callable[[Mapping[str, Any]], OddSite], vault: Vault
+) -> None:
     fields = {"summary": "x", "status": {"id": "1", "name": "Open", "statusCategory": {"key": "new"}}}
     site = odd(
         {
@@ -665,7 +627,7 @@ def test_through_the_gateway_people_are_sent_to_the_site(odd: Callable[[Mapping[
 
 @pytest.mark.parametrize(("says", "is_meant"), [("Server", "cloud"), ("Cloud", "datacenter")])
 def test_another_edition_than_the_one_named_is_refused(
-    odd: Callable[[Mapping[str, Any]], Odd], vault: Vault, says: str, is_meant: str
+    odd: Callable[[Mapping[str, Any]], OddSite], vault: Vault, says: str, is_meant: str
 ) -> None:
     site = odd({"GET serverInfo": {"deploymentType": says, "version": "9.12.5"}})
     with pytest.raises(Refused, match=f"not {is_meant}, as the option deployment says"):
@@ -673,7 +635,7 @@ def test_another_edition_than_the_one_named_is_refused(
 
 
 def test_every_write_carries_the_header_against_forged_requests(
-    odd: Callable[[Mapping[str, Any]], Odd], vault: Vault
+    odd: Callable[[Mapping[str, Any]], OddSite], vault: Vault
 ) -> None:
     status = {"id": "1", "name": "Open", "statusCategory": {"key": "new"}}
     site = odd(
@@ -684,7 +646,7 @@ def test_every_write_carries_the_header_against_forged_requests(
     )
     write = Write(Action.COMMENT, KEY, ticket="1", body=(Block("paragraph", "x"),))
     assert () == written(PLUGIN.connect(access(site.url, vault)), write).dropped
-    assert ["no-check"] == [headers["X-Atlassian-Token"] for method, _, headers in site.asked if method == "POST"]
+    assert ["no-check"] == [each.headers["X-Atlassian-Token"] for each in site.asked if each.method == "POST"]
 
 
 # --- the login --------------------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,15 +35,6 @@ from tests.connectors.jira_desks import (
     records,
     spoil,
 )
-
-
-@pytest.fixture(params=["cloud", "datacenter"])
-def desk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Desk]:
-    found = Desk(tmp_path, request.param)
-    yield found
-    for simulator in found.running:
-        simulator.stop()
-
 
 CHANGE = {
     "key": "ITSM-7",

@@ -1,12 +1,9 @@
 """Jira as a source against a site that answers oddly: nothing that is not whole closes a window."""
 
-import json
 import re
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -15,61 +12,16 @@ from connectors.jira.connector import PLUGIN
 from itsms_sync.connector import Access, Connector, Refused, SourceError, Unavailable
 from itsms_sync.http import Http, Limits, Stop, Transport
 from itsms_sync.records import Gap, Page, Window
+from tests.connectors.jira_desks import Pseudonyms
+from tests.connectors.odd_site import OddSite
 
 WINDOW = Window(("status",), {"issue": '{"at":1782900000000,"ids":[]}'}, 60_000, 10)
 CLOUD, SERVER = {"deploymentType": "Cloud"}, {"deploymentType": "Server"}
 LOGGED_IN = {"X-Seraph-LoginReason": "OK"}
 
 
-class Pseudonyms:
-    def person(self, form: str, identifier: str) -> str:
-        return f"p({form}:{identifier})"
-
-    def text(self, value: str) -> str:
-        return f"t({value})"
-
-
-class Site:
-    """Says what a test wants: for each method and path one answer, or a list of answers in turn."""
-
-    def __init__(self, answers: Mapping[str, Any], headers: Mapping[str, str]) -> None:
-        self.asked: list[tuple[str, Any]] = []
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler(dict(answers), headers))
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
-        self._thread.start()
-
-    def _handler(self, answers: dict[str, Any], headers: Mapping[str, str]) -> type[BaseHTTPRequestHandler]:
-        asked = self.asked
-
-        class Handler(BaseHTTPRequestHandler):
-            def _serve(self) -> None:
-                body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
-                path = self.path.partition("?")[0].partition("/rest/api/2/")[2]
-                asked.append((path, json.loads(body or b"null")))
-                answer = answers[path]
-                if isinstance(answer, list) and path != "field":
-                    answer = answer.pop(0) if len(answer) > 1 else answer[0]
-                status, content = answer if isinstance(answer, tuple) else (200, answer)
-                self.send_response(status)
-                for name, text in {"Content-Type": "application/json", **headers}.items():
-                    self.send_header(name, text)
-                told = json.dumps(content).encode()
-                self.send_header("Content-Length", str(len(told)))
-                self.end_headers()
-                self.wfile.write(told)
-
-            do_GET = do_POST = _serve
-
-            def log_message(self, format: str, *args: Any) -> None:
-                """Silent."""
-
-        return Handler
-
-    def stop(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+class Site(OddSite):
+    """Connected as a source."""
 
     def connect(self) -> Connector:
         http = Http(
@@ -93,11 +45,11 @@ def site() -> Iterator[Start]:
     def start(answers: Mapping[str, Any], headers: Mapping[str, str] = LOGGED_IN) -> Site:
         usual = {
             "myself": {"accountId": "a"},
-            "field": [],
+            "field": (200, []),
             "changelog/bulkfetch": {"issueChangeLogs": []},
             "issue/1/changelog": {"values": [], "total": 0},
         }
-        running.append(Site({**usual, **answers}, headers))
+        running.append(Site({**usual, **answers}, headers, in_turn=True))
         return running[-1]
 
     yield start
@@ -283,7 +235,7 @@ def test_a_history_that_is_in_no_doubt_is_not_looked_at_alone(site: Start) -> No
     )
     _, error = drained(odd.connect())
     assert error is None
-    assert "issue/2/changelog" not in [path for path, _ in odd.asked]
+    assert "issue/2/changelog" not in odd.paths()
 
 
 def test_one_cut_history_makes_all_of_the_page_suspect(site: Start) -> None:
@@ -319,7 +271,7 @@ def test_tokens_are_trusted_within_a_minute(site: Start, minute: int, asked: lis
     came, error = drained(odd.connect())
     assert error is None
     assert ["1", "2"] == [row.key for page in came for row in page.rows if page.stream == "issue"]
-    questions = [body for path, body in odd.asked if path == "search/jql"]
+    questions = [each.body for each in odd.asked if each.path == "search/jql"]
     assert asked == [(int(body["jql"].split()[6]), body.get("nextPageToken")) for body in questions]
 
 
@@ -368,7 +320,7 @@ def test_an_end_that_does_not_confirm_the_login_is_checked(site: Start, says: st
     came, error = drained(odd.connect())
     assert isinstance(error, Refused)
     assert [] == came
-    assert ["myself"] == [path for path, _ in odd.asked][-1:]
+    assert ["myself"] == odd.paths()[-1:]
 
 
 def test_data_center_is_asked_for_nothing_newer(site: Start) -> None:
@@ -377,6 +329,6 @@ def test_data_center_is_asked_for_nothing_newer(site: Start) -> None:
     odd = site({"serverInfo": SERVER, "search": shown, "issue/1": {"id": "1", "changelog": log}})
     _, error = drained(odd.connect())
     assert error is None
-    assert {"serverInfo", "field", "search", "issue/1"} == {path for path, _ in odd.asked}
-    question = next(body for path, body in odd.asked if path == "search")
+    assert {"serverInfo", "field", "search", "issue/1"} == set(odd.paths())
+    question = next(each.body for each in odd.asked if each.path == "search")
     assert 'project in ("ITSM") AND updated >= 1782900000000 ORDER BY updated ASC, key ASC' == question["jql"]

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,23 +31,6 @@ from tests.connectors.jira_desks import (
     records,
     spoil,
 )
-
-
-@pytest.fixture(params=["cloud", "datacenter"])
-def desk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Desk]:
-    found = Desk(tmp_path, request.param)
-    yield found
-    for simulator in found.running:
-        simulator.stop()
-
-
-@pytest.fixture(params=["cloud"])
-def cloud(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Desk]:
-    found = Desk(tmp_path, request.param)
-    yield found
-    for simulator in found.running:
-        simulator.stop()
-
 
 # --- what an issue becomes --------------------------------------------------------------------------------------------
 

@@ -20,11 +20,12 @@ import requests
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connectors.servicenow.simulator import Simulator, serve
+from connectors.servicenow.simulator import serve
 from connectors.servicenow.simulator.desk import Desk, RefusedError
 from connectors.servicenow.simulator.query import Condition, UnservedError, parse
 from connectors.servicenow.simulator.search import Asker, Search
 from connectors.servicenow.simulator.tables import Table
+from tests.simulators.servicenow_desks import LoggedIn, starting
 
 DATA = Path(__file__).parent / "data"
 DESK = DATA / "servicenow_desk.yaml"
@@ -35,14 +36,8 @@ BETH = "a0000000000000000000000000000001"
 NETWORK = "b0000000000000000000000000000001"
 
 
-class Client(requests.Session):
-    """A logged-in client of one simulator that knows nothing but URLs."""
-
-    def __init__(self, url: str) -> None:
-        super().__init__()
-        self.url = url
-        self.auth = ("itsms", "secret")
-        self.headers["Accept"] = "application/json"
+class Client(LoggedIn):
+    """Asks in the words of the Table API."""
 
     def table(
         self, name: str, query: str | None = None, *, stream: bool = False, **params: object
@@ -75,20 +70,8 @@ class Client(requests.Session):
 
 @pytest.fixture
 def start() -> Iterator[Callable[..., Client]]:
-    """Starts simulators; all that were started are stopped, and no thread is left."""
-    before = set(threading.enumerate())
-    running: list[tuple[Simulator, Client]] = []
-
-    def run(*data: Path, **options: str) -> Client:
-        simulator = serve(data=data, options=options)
-        running.append((simulator, Client(simulator.url)))
-        return running[-1][1]
-
-    yield run
-    for simulator, client in running:
-        simulator.stop()
-        client.close()
-    assert set() == set(threading.enumerate()) - before
+    with starting(Client) as run:
+        yield run
 
 
 @pytest.fixture

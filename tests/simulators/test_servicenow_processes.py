@@ -2,7 +2,6 @@
 
 import gzip
 import json
-import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
@@ -12,12 +11,13 @@ from random import Random
 import pytest
 import requests
 
-from connectors.servicenow.simulator import Simulator, changes, serve
+from connectors.servicenow.simulator import changes, serve
 from connectors.servicenow.simulator.approvals import Approvals
 from connectors.servicenow.simulator.desk import Desk
 from connectors.servicenow.simulator.lively import Lively
 from connectors.servicenow.simulator.slas import ServiceLevels
 from connectors.servicenow.simulator.tables import Row
+from tests.simulators.servicenow_desks import LoggedIn, starting
 
 DATA = Path(__file__).parent / "data" / "servicenow_changes.yaml"
 ADA, BO, OLGA, PAVEL, OWN = (f"a{number:031d}" for number in range(1, 6))
@@ -26,14 +26,8 @@ NORMAL, EMERGENCY, LOADED = (f"c{number:031d}" for number in (1, 2, 3))
 PROBLEM, INCIDENT = (f"d{number:031d}" for number in (1, 2))
 
 
-class Client(requests.Session):
-    """A logged-in client of one simulator that knows nothing but URLs."""
-
-    def __init__(self, url: str) -> None:
-        super().__init__()
-        self.url = url
-        self.auth = ("itsms", "secret")
-        self.headers["Accept"] = "application/json"
+class Client(LoggedIn):
+    """Asks in the words of the Table API."""
 
     def table(self, name: str, query: str = "", **params: object) -> requests.Response:
         """GET a list with raw references; parameter names without their ``sysparm_``."""
@@ -77,20 +71,8 @@ class Client(requests.Session):
 
 @pytest.fixture
 def start() -> Iterator[Callable[..., Client]]:
-    """Starts simulators; all that were started are stopped, and no thread is left."""
-    before = set(threading.enumerate())
-    running: list[tuple[Simulator, Client]] = []
-
-    def run(*data: Path, **options: str) -> Client:
-        simulator = serve(data=data, options=options)
-        running.append((simulator, Client(simulator.url)))
-        return running[-1][1]
-
-    yield run
-    for simulator, client in running:
-        simulator.stop()
-        client.close()
-    assert set() == set(threading.enumerate()) - before
+    with starting(Client) as run:
+        yield run
 
 
 @pytest.fixture
