@@ -19,7 +19,7 @@ from typing import Any
 
 from connectors.jira.options import Options
 from connectors.jira.service import approval_rows, sla_row
-from connectors.jira.translate import APPROVALS, PENDING, RUNNING, SLAS, translate
+from connectors.jira.translate import APPROVALS, PENDING, RUNNING, SLAS
 from connectors.jira.transport import Denied, Site, documented
 from connectors.jira.walk import Batch, Cursor, Question, Walk, checked
 from itsms_sync.connector import Access, Unavailable
@@ -245,18 +245,7 @@ class _Reading:
             return False
 
     def _page(self, stream: str, rows: Sequence[Row], batch: Batch, cursor: str) -> Page:
-        facts = translate(self._kind, rows)
-        return Page(
-            stream=stream,
-            fields=_FIELDS[self._kind],
-            rows=rows,
-            records=facts.records,
-            events=facts.events,
-            cursor=cursor,
-            closed=batch.closed,
-            asked=batch.asked,
-            server_time=batch.server_time,
-        )
+        return replace(batch.page(self._kind, stream, _FIELDS[self._kind], rows), cursor=cursor)
 
 
 def _told(stream: str, cursor: str, gap: Gap) -> Page:

@@ -9,16 +9,17 @@ stored.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from connectors.jira.desk import Desk
 from connectors.jira.history import EXPAND, Histories
 from connectors.jira.options import Options
 from connectors.jira.tickets import GATEWAY, Tickets
-from connectors.jira.translate import APPROVALS, COMMENTS, HISTORY, ISSUES, SLAS, millis, translate
+from connectors.jira.translate import APPROVALS, COMMENTS, HISTORY, ISSUES, SLAS, millis
 from connectors.jira.transport import Denied, Edition, Site, documented, edition_of
 from connectors.jira.values import COMMENT, Fields, person, shape
-from connectors.jira.walk import Batch, Cursor, Question, Walk
+from connectors.jira.walk import Cursor, Question, Walk
 from itsms_sync.connector import Access, Refused
 from itsms_sync.http import http_date_millis
 from itsms_sync.records import (
@@ -38,6 +39,7 @@ from itsms_sync.records import (
 )
 
 Json = Mapping[str, Any]
+T = TypeVar("T")
 
 _INDEX_LAG_S = 60.0
 """Cloud names no bound and Data Center indexes each node by itself; a minute is generous for both."""
@@ -108,10 +110,10 @@ class Jira:
                 logs, cut = histories.of(batch.issues)
                 changes = [row for issue in batch.issues for row in fields.history(issue, logs[str(issue["id"])])]
                 rows = [fields.row(issue) for issue in batch.issues]
-            yield _page(HISTORY, _HISTORY, changes, batch, cut)
+            yield batch.page(ISSUES, HISTORY, _HISTORY, changes, cut)
             if COMMENT in window.fields:
-                yield _page(COMMENTS, _COMMENT, self._comments(batch.issues, fields), batch)
-            yield _page(ISSUES, fields.stored, rows, batch, fields.gaps() if batch.closed and seen else ())
+                yield batch.page(ISSUES, COMMENTS, _COMMENT, self._comments(batch.issues, fields))
+            yield batch.page(ISSUES, ISSUES, fields.stored, rows, fields.gaps() if batch.closed and seen else ())
 
     def _comments(self, issues: Sequence[Json], fields: Fields) -> list[Row]:
         """All comments; search shows some of them, and how many there are."""
@@ -135,11 +137,12 @@ class Jira:
 
     def directory(self) -> Directory | Gap:
         """Accounts as pseudonyms, and groups. What may not be read is a gap, the other one goes on."""
-        people, no_people = _tried("users", self._people)
-        groups, no_groups = _tried("groups", self._groups)
-        return Directory(people[0], groups[0], (*no_people, *people[1], *no_groups, *groups[1]))
+        gaps: list[Gap] = []
+        people = _tried("users", self._people, gaps)
+        groups = _tried("groups", lambda: self._groups(gaps), gaps)
+        return Directory(people, groups, gaps)
 
-    def _people(self) -> tuple[list[Any], list[Gap]]:
+    def _people(self) -> list[Person]:
         cloud = self._site.edition is Edition.CLOUD
         query: dict[str, str | int] = {} if cloud else {"username": ".", "includeInactive": "true"}
         people: dict[str, Person] = {}
@@ -155,7 +158,7 @@ class Jira:
             before, position = len(people), position + len(page)
             people.update((each.names[0], each) for each in page if each is not None)
             if len(people) == before:  # at the end, or a site that shows the same page again
-                return list(people.values()), []
+                return list(people.values())
 
     def _person(self, account: Json) -> Person | None:
         """``None`` for an account that nothing tells from others."""
@@ -168,19 +171,20 @@ class Jira:
             names.append(border.person("email", str(account["emailAddress"]).lower()))
         return Person(tuple(names), account.get("accountType") == "app", account.get("active"))
 
-    def _groups(self) -> tuple[list[Any], list[Gap]]:
+    def _groups(self, gaps: list[Gap]) -> list[Group]:
+        """As many as can be had; that there are more is one of the ``gaps``."""
         if self._site.edition is Edition.CLOUD:
             found = self._site.listed("group/bulk", "values")
-            return [Group(str(group["groupId"]), str(group["name"]), None) for group in found], []
+            return [Group(str(group["groupId"]), str(group["name"]), None) for group in found]
         names, total = self._site.get(
             "groups/picker",
             lambda body: ([str(group["name"]) for group in body["groups"]], int(body["total"])),
             maxResults=_PAGE,
         )
-        cut = f"{len(names)} of {total} groups are shown: raise jira.ajax.autocomplete.limit to see all of them"
-        return [Group(name, name, None) for name in names], [Gap("groups", "list-cut", cut)] if len(
-            names
-        ) < total else []
+        if len(names) < total:
+            cut = f"{len(names)} of {total} groups are shown: raise jira.ajax.autocomplete.limit to see all of them"
+            gaps.append(Gap("groups", "list-cut", cut))
+        return [Group(name, name, None) for name in names]
 
     def configuration(self, kind: str) -> Configuration | Gap:
         """Labels of choices and types of fields as far as they may be read."""
@@ -190,20 +194,16 @@ class Jira:
         choices: dict[str, Mapping[str, str]] = {}
         gaps: list[Gap] = []
         for name in _LISTS:
-            (labels, _), missing = _tried(name, lambda name=name: (self._site.get(name, _labels), []))  # type: ignore[misc]
-            choices[name] = dict(labels)
-            gaps += missing
-        (links, _), missing = _tried("issuelinks", self._link_types)
-        (options, _), no_options = _tried("options", self._options_of_selects)
-        choices["issuelinks"] = dict(links)
-        choices.update(options)
+            choices[name] = dict(_tried(name, partial(self._site.get, name, _labels), gaps))
+        choices["issuelinks"] = dict(_tried("issuelinks", self._link_types, gaps))
+        choices.update(_tried("options", self._options_of_selects, gaps))
         types = {str(field["id"]): shape(str(field["id"]), field.get("schema") or {}).base for field in self._described}
-        return Configuration(choices, types, (*gaps, *missing, *no_options))
+        return Configuration(choices, types, gaps)
 
-    def _link_types(self) -> tuple[list[Any], list[Gap]]:
-        return self._site.get("issueLinkType", lambda body: _labels(body["issueLinkTypes"])), []
+    def _link_types(self) -> list[tuple[str, str]]:
+        return self._site.get("issueLinkType", lambda body: _labels(body["issueLinkTypes"]))
 
-    def _options_of_selects(self) -> tuple[list[Any], list[Gap]]:
+    def _options_of_selects(self) -> list[tuple[str, Mapping[str, str]]]:
         """Options as the create screens show them; the list of all needs an administrator."""
         found: dict[str, dict[str, str]] = {}
         for project in self._options.projects:
@@ -216,7 +216,7 @@ class Jira:
                             if "id" in option:
                                 label = option.get("value") or option.get("name")
                                 found.setdefault(name, {})[str(option["id"])] = str(label)
-        return list(found.items()), []
+        return list(found.items())
 
     # --- tickets
 
@@ -229,28 +229,13 @@ class Jira:
         return self._tickets.write(write)
 
 
-def _page(stream: str, fields: tuple[str, ...], rows: Sequence[Row], batch: Batch, gaps: Sequence[Gap] = ()) -> Page:
-    facts = translate(ISSUES, rows)
-    return Page(
-        stream=stream,
-        fields=fields,
-        rows=rows,
-        records=facts.records,
-        events=facts.events,
-        cursor=str(batch.cursor),
-        closed=batch.closed,
-        asked=batch.asked,
-        server_time=batch.server_time,
-        gaps=gaps,
-    )
-
-
-def _tried(what: str, read: Callable[[], tuple[list[Any], list[Gap]]]) -> tuple[tuple[list[Any], list[Gap]], list[Gap]]:
-    """What could be read, or the gap."""
+def _tried(what: str, read: Callable[[], list[T]], gaps: list[Gap]) -> list[T]:
+    """What could be read; nothing, and one of the ``gaps``, where it may not be."""
     try:
-        return read(), []
+        return read()
     except Denied as denial:
-        return ([], []), [Gap(what, "refused", str(denial))]
+        gaps.append(Gap(what, "refused", str(denial)))
+        return []
 
 
 def _about(body: dict[str, Any]) -> tuple[Edition, str, str, Millis | None]:

@@ -23,10 +23,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from connectors.jira.translate import translate
 from connectors.jira.transport import Denied, Edition, Site
 from connectors.jira.values import moment
 from itsms_sync.connector import Refused, Unavailable
-from itsms_sync.records import Millis
+from itsms_sync.records import Gap, Millis, Page, Row
 
 Json = Mapping[str, Any]
 _SECOND = 1000
@@ -108,6 +109,24 @@ class Batch:
     closed: bool
     asked: str
     server_time: Millis | None
+
+    def page(
+        self, kind: str, stream: str, fields: tuple[str, ...], rows: Sequence[Row], gaps: Sequence[Gap] = ()
+    ) -> Page:
+        """What was made of the issues, as a page of one stream of the kind."""
+        facts = translate(kind, rows)
+        return Page(
+            stream=stream,
+            fields=fields,
+            rows=rows,
+            records=facts.records,
+            events=facts.events,
+            cursor=str(self.cursor),
+            closed=self.closed,
+            asked=self.asked,
+            server_time=self.server_time,
+            gaps=gaps,
+        )
 
 
 @dataclass(frozen=True, slots=True)
