@@ -60,8 +60,13 @@ class System:
     """Fault that holds back the answer to a create."""
 
 
-_JIRA = {"projects": ["ITSM", "CAPA"], "project": "CAPA", "issue_type": "Corrective action", "index_lag": _LAG_S}
-_APPROVALS = {**_JIRA, "approvals_field": "customfield_10213"}
+_JIRA = {
+    "projects": ["ITSM", "CAPA"],
+    "approvals_field": "customfield_10213",
+    "project": "CAPA",
+    "issue_type": "Corrective action",
+    "index_lag": _LAG_S,
+}
 _PAGE = {"do": "delay_before", "path": "/rest/api/2/search", "nth": 2}
 _CREATE = {"do": "delay_after", "method": "POST", "path": "/rest/api/2/issue$", "nth": 1}
 _RANKS = {f"S{rank}": {"priority": str(rank)} for rank in (1, 2, 3)}
@@ -79,14 +84,14 @@ SYSTEMS: Mapping[str, System] = {
     "cloud": System(
         "jira",
         {"seed": "2"},
-        {"credential": {"username": "bot@example.com", "token": {"file": "jira.txt"}}, "options": _APPROVALS},
+        {"credential": {"username": "bot@example.com", "token": {"file": "jira.txt"}}, "options": _JIRA},
         _PAGE,
         _CREATE,
     ),
     "data_center": System(
         "jira",
         {"edition": "datacenter", "context": "/jira", "seed": "3"},
-        {"credential": {"token": {"file": "jira.txt"}}, "options": _APPROVALS},
+        {"credential": {"token": {"file": "jira.txt"}}, "options": _JIRA},
         _PAGE,
         _CREATE,
     ),
