@@ -34,6 +34,20 @@ def wall_clock() -> int:
     return time.time_ns() // 1_000_000
 
 
+@dataclass(frozen=True, slots=True)
+class Time:
+    """What time it is and how to let it pass, for all that is wired together."""
+
+    wall: Callable[[], int] = wall_clock
+    """ms since 1970-01-01T00:00Z; may be set back or forth at any moment."""
+    monotonic: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+    """Both in seconds."""
+
+
+REAL_TIME = Time()
+
+
 class WritingRefused(Exception):
     """Writing was asked for where it must not happen."""
 
@@ -53,16 +67,17 @@ class Wired:
     stop: "Stop"
     as_of: int | None
     progress: "Progress"
+    time: Time
 
     def now(self) -> int:
         """What is judged as of."""
-        return self.as_of if self.as_of is not None else wall_clock()
+        return self.as_of if self.as_of is not None else self.time.wall()
 
     def run_cycle(self, *, dry_run: bool = False) -> "CycleReport":
         """One pass."""
         if self.as_of is not None and not dry_run and self.outbox is not None:
             self._refuse_writing_into_the_past()
-        return self.cycle.run(self.now(), wall_clock(), dry_run=dry_run, between=self._between)
+        return self.cycle.run(self.now(), self.time.wall(), dry_run=dry_run, between=self._between)
 
     def _between(self) -> None:
         with self.stop.interruptible():
@@ -85,7 +100,7 @@ class Wired:
             return self.as_of
         with self.engine.begin() as connection:
             newest = newest_judgement(connection)
-        return int(newest.as_of) if newest is not None else wall_clock()
+        return int(newest.as_of) if newest is not None else self.time.wall()
 
     def kinds(self, source: str) -> "dict[str, Fields]":
         """Kind of record -> what is asked for of it."""
@@ -115,9 +130,11 @@ def wired(
     progress: "Progress",
     as_of: int | None = None,
     writing: bool = True,
+    time: Time = REAL_TIME,
 ) -> Iterator[Wired]:
     """Connects everything; the right to write to the database is held until the context ends. Without ``writing`` the
-    database is in memory only, for questions to the sources.
+    database is in memory only, for questions to the sources. ``time`` is another than the machine's where a test lets
+    it pass.
 
     Raises ``DatabaseUnavailable`` (``Locked`` if another process writes) and ``SecretUnavailable``.
     """
@@ -129,18 +146,20 @@ def wired(
             stack.enter_context(database.writing(url))
         engine = database.connect(url)
         stack.callback(engine.dispose)
-        yield _Builder(configuration, engine, stop, as_of).wired(progress)
+        yield _Builder(configuration, engine, stop, as_of, time).wired(progress)
 
 
 def rebuild(parts: Wired, configuration: Configuration) -> Wired:
     """The same database, stop and clocks with another configuration, for a reload."""
-    return _Builder(configuration, parts.engine, parts.stop, parts.as_of).wired(parts.progress)
+    return _Builder(configuration, parts.engine, parts.stop, parts.as_of, parts.time).wired(parts.progress)
 
 
 class _Builder:
     """Builds the parts in order."""
 
-    def __init__(self, configuration: Configuration, engine: "Engine", stop: "Stop", as_of: int | None) -> None:
+    def __init__(
+        self, configuration: Configuration, engine: "Engine", stop: "Stop", as_of: int | None, time: Time
+    ) -> None:
         from itsms_sync.store.ingested import Ingested
 
         self._configuration = configuration
@@ -148,6 +167,7 @@ class _Builder:
         self._engine = engine
         self._stop = stop
         self._as_of = as_of
+        self._time = time
         self._https: dict[str, Http] = {}
         self._plugins = {name: plugin(source.system) for name, source in self._settings.sources.items()}
         self._ingested = {
@@ -167,11 +187,11 @@ class _Builder:
             self._configuration.library,
             self._read_sources(),
             self._live(),
-            Ingest(self._engine, wall_clock, progress),
+            Ingest(self._engine, self._time.wall, progress),
             judging,
             outbox,
             self._rules(),
-            wall_clock,
+            self._time.wall,
         )
         return Wired(
             configuration=self._configuration,
@@ -189,6 +209,7 @@ class _Builder:
             stop=self._stop,
             as_of=self._as_of,
             progress=progress,
+            time=self._time,
         )
 
     def _connector(self, name: str, source: "Source") -> "Connector":
@@ -198,8 +219,8 @@ class _Builder:
         http = Http(
             limits=self._limits(name),
             transport=Transport(proxy=source.proxy, ca_bundle=source.ca_bundle),
-            monotonic=time.monotonic,
-            sleep=time.sleep,
+            monotonic=self._time.monotonic,
+            sleep=self._time.sleep,
             stop=self._stop,
             jitter=random.random,
         )
@@ -291,7 +312,7 @@ class _Builder:
             return None
         http = self._https[tickets.target]
         target = Target(self._connectors[tickets.target], int(http.limits.write_total_s * 1000))
-        return Outbox(self._engine, {tickets.target: target}, wall_clock, tickets.unclear_limit)
+        return Outbox(self._engine, {tickets.target: target}, self._time.wall, tickets.unclear_limit)
 
     def _rules(self) -> Any:
         from itsms_sync.deciding import TicketRules

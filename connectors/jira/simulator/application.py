@@ -184,6 +184,8 @@ class Application:
             ("POST", "/_sim/clock"): self._advance,
             ("POST", "/_sim/move"): self._move,
             ("POST", "/_sim/decide"): self._decide,
+            ("POST", "/_sim/act"): self._act_as,
+            ("GET", "/_sim/issued"): lambda _: json_response(200, self._issued()),
         }
         serve = served.get((request.method, path))
         return serve(request.body) if serve else Response(404, pages.missing(path), HTML)
@@ -233,6 +235,37 @@ class Application:
         return self._act(
             body, lambda editing, issue, asked: editing.decide(issue, asked["approval"], asked["decision"])
         )
+
+    def _act_as(self, body: bytes) -> Response:
+        """``{"do": create, edit, transition, comment or delete, "issue"?, "body", "by", "at"?}``: a write as in version
+        2 of the interface, by anybody, stamped ``at`` (ms), which may be earlier than now or shared with others.
+        """
+        asked = orjson.loads(body)
+        issue = self._site.issue(asked.get("issue", ""))
+        person = self._site.configuration.user(asked["by"])
+        if person is None or (issue is None) != (asked["do"] == "create"):
+            return json_response(404, {"errorMessages": ["There is no such issue or person."], "errors": {}})
+        editing = Editing(self._site, "2", person, asked.get("at", self.clock.millis()))
+        events = editing.done(asked["do"], issue, asked.get("body", {}))
+        for event in events:
+            self._site.record(event)
+        number = events[0]["issue"] if events else issue.id if issue else 0
+        return json_response(200, {"id": str(number), "events": len(events)})
+
+    def _issued(self) -> Mapping[str, Any]:
+        """Every change that was ever accepted, whoever made it: what a reader must know of. Stamps in milliseconds."""
+        return {
+            "issues": {
+                str(issue.id): {
+                    "key": issue.key,
+                    "updated": issue.values["updated"],
+                    "histories": {each["id"]: len(each["items"]) for each in issue.histories},
+                    "comments": [each["id"] for each in issue.comments],
+                    "approvals": [each["id"] for each in issue.approvals],
+                }
+                for issue in self._site.issues()
+            }
+        }
 
     def _act(self, body: bytes, act: Callable[[Editing, Issue, Mapping[str, str]], Sequence[Event]]) -> Response:
         """Let somebody other than the account do something to an issue."""

@@ -33,6 +33,20 @@ class Editing:
         self._now = now
         self._link_updates = link_updates
 
+    def done(self, what: str, issue: Issue | None, body: Json) -> list[Event]:
+        """The events of a write that is named: create, edit, transition, comment or delete. A transition names the
+        status ``to`` which it leads, as people do.
+        """
+        if issue is None:
+            return [self.create(body)]
+        if what == "delete":
+            return [{**self._event("delete"), "issue": issue.id}]
+        if what == "comment":
+            return [self.comment(issue, body)]
+        if what == "edit":
+            return self.edit(issue, body)
+        return self._taken(issue, self._step_to(issue, body["to"]), _object(body, "fields"), {})
+
     def create(self, body: Json) -> Event:
         fields = dict(_object(body, "fields"))
         use, project = self._place(fields)
@@ -229,6 +243,12 @@ class Editing:
             if offered and transition.id == wanted and not is_reserved(self._site.configuration, issue, transition):
                 return transition
         raise Refusal(400, f"Transition id '{wanted}' is not valid for this issue.")
+
+    def _step_to(self, issue: Issue, name: str) -> Transition:
+        for transition in self._use(issue).workflow.transitions:
+            if transition.starts_from(issue.values["status"]) and transition.to.name == name:
+                return transition
+        raise Refusal(400, f"No transition leads to {name}.")
 
     def _taken(self, issue: Issue, transition: Transition, fields: Json, update: Json) -> list[Event]:
         """The step and the approval that its status asks for."""

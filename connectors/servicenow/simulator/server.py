@@ -21,7 +21,7 @@ from typing import Any, cast
 
 import orjson
 
-from connectors.servicenow.simulator import changes, files, metrics
+from connectors.servicenow.simulator import changes, files, metrics, people
 from connectors.servicenow.simulator.approvals import Approvals
 from connectors.servicenow.simulator.change_api import ChangeApi
 from connectors.servicenow.simulator.desk import Desk
@@ -44,13 +44,23 @@ class DroppedError(Exception):
     """The connection is to be closed without an answer."""
 
 
+class Clock:
+    """The instance's clock, seconds since 1970: the machine's, wrong by ``ahead`` seconds, which a test may add to."""
+
+    def __init__(self, ahead: float) -> None:
+        self.ahead = ahead
+
+    def __call__(self) -> float:
+        return time() + self.ahead
+
+
 @dataclass(slots=True)
 class Instance:
-    """Everything behind the sockets. ``now`` is the instance's clock, seconds since 1970."""
+    """Everything behind the sockets."""
 
     desk: Desk
     options: Options
-    now: Callable[[], float]
+    now: Clock
     stopped: Event
     faults: Faults
     ledger: Ledger = field(default_factory=Ledger)
@@ -130,6 +140,13 @@ class Instance:
         match request.method, request.path:
             case "GET", "/_sim/ledger":
                 return Reply(200, orjson.dumps(self._books()))
+            case "GET", "/_sim/issued":
+                return Reply(200, orjson.dumps(people.issued(self.desk, request.query.split(","))))
+            case "POST", "/_sim/act":
+                return self._act(request.body)
+            case "POST", "/_sim/clock":
+                self.now.ahead += float(orjson.loads(request.body)["advance"])
+                return Reply(200, orjson.dumps({"now": self.now()}))
             case "GET", "/_sim/faults":
                 return Reply(200, orjson.dumps(self.faults.listed()))
             case "DELETE", "/_sim/faults":
@@ -143,6 +160,12 @@ class Instance:
                 return Reply(201, orjson.dumps(self.faults.listed()))
             case _:
                 return failure(404, "The simulator has no such address", request.path)
+
+    def _act(self, body: bytes) -> Reply:
+        try:
+            return Reply(200, orjson.dumps(people.act(self.desk, orjson.loads(body))))
+        except (KeyError, TypeError, ValueError) as error:
+            return failure(400, "Nobody can do that", f"{type(error).__name__}: {error}")
 
     def _books(self) -> dict[str, Any]:
         with self.desk.lock:
@@ -360,10 +383,7 @@ def serve(
     ``OSError`` where a file cannot be read or the port cannot be taken.
     """
     chosen = read_options(options or {})
-
-    def now() -> float:
-        return time() + chosen.clock_offset
-
+    now = Clock(chosen.clock_offset)
     desk = _desk(chosen, now)
     for path in data:
         files.load(desk, Path(path))
