@@ -18,8 +18,9 @@ from itsms_sync.sms.cases import APPROVALS, EVENTS, LINKS, RECORDS, TASKS, CaseL
 from itsms_sync.sms.mapping import Part, ProcessMapping
 from itsms_sync.sms.parts import PartFacts, approvals, tasks
 from itsms_sync.sms.relations import Tie, members
+from itsms_sync.sms.witnesses import OBSERVED
 from itsms_sync.store import related
-from itsms_sync.store.judged import audited, events
+from itsms_sync.store.judged import audited, events, observations
 from itsms_sync.store.related import OtherRecord, Relation
 
 JUDGED_PARTS = ("approvals", "tasks")
@@ -74,6 +75,15 @@ def events_frame(connection: Connection, ids: Sequence[int]) -> pl.DataFrame:
     cases = pl.DataFrame({"record": pl.Series(ids, dtype=pl.Int64)}).with_row_index("case")
     joined = found.join(cases, on="record", how="inner", maintain_order="left")
     return joined.select(pl.col("case").cast(pl.UInt32), *(name for name in EVENTS if name != "case"))
+
+
+def observed_frame(connection: Connection, ids: Sequence[int]) -> pl.DataFrame:
+    """What lesser witnesses tell of these records (``witnesses.OBSERVED``); ``case`` as for ``events_frame``."""
+    schema = {"record": pl.Int64, **{name: type_ for name, type_ in OBSERVED.items() if name != "case"}}
+    rows = [row for part in observations(connection, ids) for row in part]
+    cases = pl.DataFrame({"record": pl.Series(ids, dtype=pl.Int64)}).with_row_index("case")
+    joined = pl.DataFrame(rows, schema=schema, orient="row").join(cases, on="record", maintain_order="left")
+    return joined.select(pl.col("case").cast(pl.UInt32), *(name for name in OBSERVED if name != "case"))
 
 
 @dataclass(frozen=True, slots=True)

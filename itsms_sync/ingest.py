@@ -107,45 +107,61 @@ class Ingest:
             return
         source.ingested.store_directory(directory, self._clock())
         report.gaps.extend(directory.gaps)
+        gaps = [*directory.gaps]
         for kind in source.kinds:
             configuration = source.connector.configuration(kind)
             if isinstance(configuration, Gap):
                 self._note(source, [configuration], report)
+                gaps.append(configuration)
             else:
                 source.ingested.store_configuration(kind, configuration, self._clock())
+                gaps.extend(configuration.gaps)
+        source.ingested.close_reference_gaps(source.kinds, gaps, self._clock())
         source.ingested.directory_read(self._clock())
 
     def _read_kind(self, source: ReadSource, kind: str, fields: Fields, report: SourceReport) -> None:
         cursors = source.ingested.begin_kind(kind, fields.names, self._clock())
-        window = Window(fields.names, cursors, source.overlap, source.page_size, fields.persons, fields.texts)
+        parked = source.ingested.parked()
+        window = Window(fields.names, cursors, source.overlap, source.page_size, fields.persons, fields.texts, parked)
         try:
             pages = source.connector.pull(kind, window)
             if isinstance(pages, Gap):
                 self._note(source, [pages], report)
             else:
-                self._store_pages(source, kind, pages, report)
+                self._store_pages(source, kind, pages, report, _Told(cursors))
         except Refused as error:
             self._note(source, [Gap(kind, "refused", str(error))], report)
         # Not reached when the source became unavailable or we were told to stop: the kind then stays unfinished, and
         # its cases are not judged on half of what there is to know.
         source.ingested.end_kind(kind)
 
-    def _store_pages(self, source: ReadSource, kind: str, pages: Iterator[Page], report: SourceReport) -> None:
+    def _store_pages(
+        self, source: ReadSource, kind: str, pages: Iterator[Page], report: SourceReport, told: "_Told"
+    ) -> None:
         polls: dict[str, int] = {}
         rows: dict[str, int] = {}
         for group in _groups(pages, self._clock):
             with self._engine.begin() as connection:
                 for page in group:
-                    report.new_rows += self._store_page(connection, source, kind, page, polls)
+                    report.new_rows += self._store_page(connection, source, kind, page, polls, told)
             for page in group:
                 rows[page.stream] = rows.get(page.stream, 0) + len(page.rows)
                 report.rows += len(page.rows)
                 report.pages += 1
                 report.gaps.extend(page.gaps)
                 self._progress(source.name, page.stream, rows[page.stream])
+        if kind in polls:
+            with self._engine.begin() as connection:
+                source.ingested.close_unasked(connection, kind, polls, self._clock())
 
     def _store_page(
-        self, connection: Connection, source: ReadSource, kind: str, page: Page, polls: dict[str, int]
+        self,
+        connection: Connection,
+        source: ReadSource,
+        kind: str,
+        page: Page,
+        polls: dict[str, int],
+        told: "_Told",
     ) -> int:
         """Returns how many of the rows were new."""
         at = self._clock()
@@ -154,7 +170,7 @@ class Ingest:
         new = source.ingested.new_rows(connection, page)
         facts = self._facts(source, kind, page, len(new), [row for row, _, _ in new])
         source.ingested.store(connection, polls[page.stream], kind, page, new, facts, at)
-        for reason in ("refused", "not-served") if page.closed and not page.gaps else ():
+        for reason in told.made_good(page):
             source.ingested.close_gaps(connection, page.stream, reason, at)
         return len(new)
 
@@ -170,6 +186,24 @@ class Ingest:
         with self._engine.begin() as connection:
             source.ingested.note_gaps(connection, gaps, self._clock())
             source.ingested.border.flush(connection)
+
+
+class _Told:
+    """What one pull has said of its streams so far, and which gaps that closes."""
+
+    def __init__(self, cursors: Mapping[str, str]) -> None:
+        self._cursors = cursors
+        self._reasons: dict[str, set[str]] = {}
+
+    def made_good(self, page: Page) -> list[str]:
+        """Reasons that no longer hold once the page's window is read to its end. That rows are hidden is seen only by
+        a window that could have shown them: one from the stream's beginning."""
+        reasons = self._reasons.setdefault(page.stream, set())
+        reasons.update(gap.reason for gap in page.gaps if gap.record is None and gap.field is None)
+        if not page.closed:
+            return []
+        whole = () if self._cursors.get(page.stream) else ("rows-hidden",)
+        return [reason for reason in ("refused", "not-served", "not-asked", *whole) if reason not in reasons]
 
 
 def _groups(pages: Iterator[Page], clock: Clock) -> Iterator[list[Page]]:

@@ -14,14 +14,16 @@ import polars as pl
 from sqlalchemy import Connection, Engine
 
 from itsms_sync import __version__
-from itsms_sync.chains import OWN_TICKETS, Accounts, Chains, events_frame, records_frame
+from itsms_sync.chains import OWN_TICKETS, Accounts, Chains, events_frame, observed_frame, records_frame
 from itsms_sync.conformance.kernel import CHECKS, judge
 from itsms_sync.conformance.verdicts import BY_SHORT_CUT, NOT_READ, VERDICTS, Status
 from itsms_sync.procedures.library import Library
+from itsms_sync.records import Gap
 from itsms_sync.relating import JudgedSource, Relating
-from itsms_sync.sms.cases import Basis, CaseLog, from_history
+from itsms_sync.sms.cases import Basis, CaseLog, besides, from_history
 from itsms_sync.sms.mapping import ProcessMapping
 from itsms_sync.sms.relations import members
+from itsms_sync.store.ingested import UNTRACED
 from itsms_sync.store.judged import (
     CaseState,
     Judged,
@@ -36,7 +38,7 @@ from itsms_sync.store.judged import (
     note_judged,
     unfinished,
 )
-from itsms_sync.store.related import make_unread_due
+from itsms_sync.store.related import make_unread_due, others
 
 SAID = ["status", "reason", "detail", "at", "recheck_at"]
 """What makes a verdict another one."""
@@ -228,6 +230,7 @@ class _Part:
         judged.end_deviations(connection, changes.ended, at)
         judged.open_deviations(connection, changes.opened, at)
         judged.keep_states(connection, self._states(log, ids))
+        self._settle_untraced(connection, log, cases)
         judged.forget_states(connection, others)
         unmapped = {f"{a}={v}": n for a, v, n in log.unmapped.iter_rows()}
         report = JudgementReport(len(ids), len(changes.new), len(changes.opened), len(changes.ended), unmapped=unmapped)
@@ -249,7 +252,8 @@ class _Part:
     def _log(self, connection: Connection, cases: Sequence[StoredRecord]) -> CaseLog:
         cut = [self._chains.is_cut(self._source.id, item.native_id) for item in cases]
         frame = records_frame(cases, self._mapping.source_fields(), cut)
-        return from_history(frame, events_frame(connection, [item.id for item in cases]), self._basis())
+        ids = [item.id for item in cases]
+        return from_history(frame, events_frame(connection, ids), self._basis(), observed_frame(connection, ids))
 
     def _verdicts(self, connection: Connection, log: CaseLog, ids: Sequence[int]) -> pl.DataFrame:
         versions = self._library.procedures[self._process]
@@ -261,6 +265,21 @@ class _Part:
         has_history = self._chains.has_history(self._source.id, self._mapping.kind)
         fields = self._mapping.audited_fields() if has_history else frozenset()
         return Basis(self._mapping, self._judgement.now, fields, self._judgement.accounts[self._source.name])
+
+    def _settle_untraced(self, connection: Connection, log: CaseLog, cases: Sequence[StoredRecord]) -> None:
+        """What the history ought to tell of these cases and does not is a gap on each; what it tells by now is none."""
+        fields = self._basis().audited
+        if not fields:
+            return
+        kind = self._mapping.kind
+        message = "a field changed in a save of which the history has no trace"
+        rows = log.untraced.unique(["case", "field"], keep="first", maintain_order=True)
+        found = [
+            Gap(kind, UNTRACED, message, since, at, cases[case].native_id, field)
+            for case, field, since, at in rows.iter_rows()
+        ]
+        records = [item.native_id for item in cases]
+        self._source.ingested.settle_untraced(connection, kind, records, fields, found, self._judgement.learned_at)
 
     def _states(self, log: CaseLog, ids: Sequence[int]) -> list[CaseState]:
         process = self._library.process(self._process)
@@ -280,6 +299,18 @@ class _Part:
             CaseState(ids[case], opened, entered if state in final else None, state, scope, place, ",".join(visited))
             for case, entered, state, scope, place, visited, opened in frame.iter_rows()
         ]
+
+
+def counting(
+    connection: Connection, source_id: int, record_id: int, mapping: ProcessMapping, now: int
+) -> set[tuple[str, int, str | None]]:
+    """What lesser witnesses add to the history of one record: ``(field, instant, new value)``."""
+    records = records_frame(list(others(connection, [record_id]).values()), mapping.source_fields())
+    kept = mapping.audited_fields() if audited(connection, source_id, mapping.kind) else frozenset()
+    events, observed = events_frame(connection, [record_id]), observed_frame(connection, [record_id])
+    seen = besides(records, events, observed, Basis(mapping, now, kept, frozenset()))
+    told = (seen.steps.select("field", "at", "new"), seen.initial.select("field", "at", "value"))
+    return {(field, at, new) for frame in told for field, at, new in frame.iter_rows()}
 
 
 def _last(attribute: str | None, log: CaseLog, *, otherwise: str) -> pl.Expr:

@@ -6,7 +6,7 @@ a value of this module exists.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
 
@@ -15,7 +15,12 @@ Millis = int
 
 
 class Witness(StrEnum):
-    """Where the knowledge of an event comes from, best first."""
+    """Where the knowledge of an event comes from, best first.
+
+    Metrics and snapshots count only where no better witness tells the same. An event of a metric without ``old`` begins
+    a span in which the field kept a value, one without ``new`` ends it. One of a snapshot without ``old`` is the first
+    state that was seen.
+    """
 
     AUDIT = "audit"
     CHANGELOG = "changelog"
@@ -23,6 +28,10 @@ class Witness(StrEnum):
     JOURNAL = "journal"
     METRIC = "metric"
     SNAPSHOT = "snapshot"
+
+
+TRAIL = frozenset((Witness.AUDIT, Witness.CHANGELOG, Witness.APPROVAL, Witness.JOURNAL))
+"""Witnesses of each single change of the fields that they tell of."""
 
 
 class Row(NamedTuple):
@@ -66,6 +75,8 @@ class Event(NamedTuple):
     """The source's own order inside the record (``record_checkpoint``, changelog id, row number); ``None`` if it has
     none.
     """
+    since: Millis | None = None
+    """It happened after this and at ``at`` at the latest; ``None``: exactly then."""
 
 
 class Gap(NamedTuple):
@@ -96,6 +107,8 @@ class Window:
     """Those of the fields that the mapping says hold accounts; a connector adds what it knows of stock fields."""
     texts: frozenset[str] = frozenset()
     """Those of the fields that the mapping says hold free text."""
+    parked: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Ids of rows of a stream that were broken when they were last read; they are asked for again."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -185,6 +185,7 @@ class Scripted:
     answers: dict[str, Any] = field(default_factory=dict)
     people: Sequence[Person] = ()
     groups: Sequence[Group] = ()
+    lacks: Sequence[Gap] = ()
     identity: BaseException | None = None
     windows: dict[str, Window] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
@@ -209,7 +210,7 @@ class Scripted:
 
     def directory(self) -> Directory | Gap:
         self.asked.append("directory")
-        return Directory(self.people, self.groups)
+        return Directory(self.people, self.groups, self.lacks)
 
     def configuration(self, kind: str) -> Configuration | Gap:
         return Configuration({"state": {"1": "New"}}, {"state": "choice"})
@@ -384,6 +385,72 @@ def test_what_is_not_served_is_open_until_a_window_is_read_to_its_end_without_it
     assert [("incident", "not-served")] == sorted(set(desk.open_gaps()))
     desk.poll(incident=[page()])
     assert [] == desk.open_gaps()
+
+
+def test_a_gap_on_a_record_closes_when_it_comes_whole(desk: Desk) -> None:
+    changes = "incident:changes"
+    broken = Gap("incident", "row-broken", "no time", record="a")
+    cut = [Gap(changes, "history-cut", "cut", record=record) for record in ("b", "c")]
+    desk.poll(incident=[page(record_row("b"), gaps=[broken]), page(stream=changes, gaps=cut, cursor="d1")])
+    assert {"incident": ("a",)} == desk.ingested.parked()
+    desk.poll(incident=[page(record_row("a", T0 + 1)), page(change_row("e1", "b", 1, T0, "state", "1", "2"), gaps=cut)])
+    assert {"incident": ("a",)} == desk.connector.windows["incident"].parked
+    assert [(changes, "history-cut")] * 2 == desk.open_gaps()
+    desk.poll(incident=[page(change_row("e2", "b", 2, T0, "state", "2", "3"), cursor="d2")])
+    assert ["c"] == [g.record for g in rows(desk.engine, schema.gap) if g.closed_at is None]
+
+
+def test_hidden_rows_are_shown_again_by_a_whole_read_only(desk: Desk) -> None:
+    hidden = Gap("incident", "rows-hidden", "hidden")
+    desk.poll(incident=[page(record_row("a"), gaps=[hidden], cursor="c1")])
+    desk.poll(incident=[page(record_row("b"), cursor="c2")])
+    assert [("incident", "rows-hidden")] == desk.open_gaps()
+    with desk.engine.begin() as connection:
+        connection.execute(delete(schema.cursor))
+    desk.poll(incident=[page(record_row("a"), closed=False, gaps=[hidden]), page(record_row("b"))])
+    assert [("incident", "rows-hidden")] == desk.open_gaps()
+    with desk.engine.begin() as connection:
+        connection.execute(delete(schema.cursor))
+    desk.poll(incident=[page(record_row("a"), record_row("b"))])
+    assert [] == desk.open_gaps()
+
+
+def test_a_stream_that_is_not_asked_any_more_leaves_no_gap(desk: Desk) -> None:
+    refused = Gap("spans:incident", "refused", "no right")
+    desk.poll(incident=[page(record_row("a")), page(stream="spans:incident", gaps=[refused])])
+    assert [("spans:incident", "refused")] == desk.open_gaps()
+    desk.poll(incident=[page(record_row("a"))])
+    assert [] == desk.open_gaps()
+
+
+def test_what_people_and_choices_were_read_without_closes_when_it_is_not_missing_any_more(desk: Desk) -> None:
+    lacks = [Gap("sys_user", "field-refused", "no", field="email"), Gap("sys_user_group", "refused", "no")]
+    desk.connector.lacks = lacks
+    desk.poll(incident=[page(record_row("a"), gaps=[Gap("incident", "row-broken", "x", record="a")])])
+    desk.clock.now += DIRECTORY_EVERY
+    desk.connector.lacks = lacks[:1]
+    desk.poll(incident=[])
+    assert [("incident", "row-broken"), ("sys_user", "field-refused")] == sorted(desk.open_gaps())
+
+
+# --- what we see ourselves
+
+
+def test_a_field_that_differs_from_what_was_known_is_an_event_of_its_own(desk: Desk) -> None:
+    desk.poll(incident=[page(record_row("a", version=1, state="1", category="lan"))])
+    assert [] == rows(desk.engine, schema.event)
+    later = record_row("a", T0 + MINUTE, version=3, state="2", category="lan", other="x")
+    desk.poll(incident=[page(later, record_row("b", version=0, state="1"))])
+    desk.poll(incident=[page(later), page(record_row("a", T0 + 2 * MINUTE, version=4, state="3", category="lan"))])
+    desk.poll(incident=[page(record_row("a", T0, version=1, state="1", category="lan", other="old"))])
+    seen = sorted((e.occurred_at, e.since, e.field, e.old, e.new, e.position) for e in rows(desk.engine, schema.event))
+    assert [
+        (T0, None, "state", None, "1", 1),
+        (T0 + MINUTE, T0, "state", "1", "2", 3),
+        (T0 + 2 * MINUTE, None, "state", "2", "3", 4),
+    ] == seen
+    assert {"snapshot"} == {e.witness for e in rows(desk.engine, schema.event)}
+    assert [] == rows(desk.engine, schema.audited_field)
 
 
 def test_an_unavailable_source_ends_its_own_poll_only(engine: Engine) -> None:

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from connectors.jira.desk import Desk
-from connectors.jira.history import EXPAND, Histories
+from connectors.jira.history import EXPAND, Histories, is_doubtful
 from connectors.jira.options import Options
 from connectors.jira.tickets import GATEWAY, Tickets
 from connectors.jira.translate import APPROVALS, COMMENTS, HISTORY, ISSUES, SLAS, millis
@@ -107,7 +107,7 @@ class Jira:
         for batch in walk.pages(Cursor.read(window.cursors.get(ISSUES, ""))):
             seen = seen or bool(batch.issues)
             with documented("an issue or its history"):
-                logs, cut = histories.of(batch.issues)
+                logs, cut = _logs(histories, batch.issues)
                 changes = [row for issue in batch.issues for row in fields.history(issue, logs[str(issue["id"])])]
                 rows = [fields.row(issue) for issue in batch.issues]
             yield batch.page(ISSUES, HISTORY, _HISTORY, changes, cut)
@@ -227,6 +227,19 @@ class Jira:
     def write(self, write: Write) -> Written | Gap:
         """Perform one write once and read the ticket back by its id."""
         return self._tickets.write(write)
+
+
+def _logs(histories: Histories, issues: Sequence[Json]) -> tuple[Mapping[str, Sequence[Json]], list[Gap]]:
+    """The histories of the issues; where they may not be read the issues go on, and each that was changed lacks its."""
+    try:
+        return histories.of(issues)
+    except Denied as denial:
+        cut = [
+            Gap(HISTORY, "history-cut", f"the history of {issue['key']} may not be read", record=str(issue["id"]))
+            for issue in issues
+            if is_doubtful(issue, ())
+        ]
+        return {str(issue["id"]): () for issue in issues}, [Gap(HISTORY, "refused", str(denial)), *cut]
 
 
 def _tried(what: str, read: Callable[[], list[T]], gaps: list[Gap]) -> list[T]:

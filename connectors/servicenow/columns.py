@@ -118,7 +118,7 @@ class Columns:
 
     def audit_body(self, fields: Iterable[str]) -> Callable[[Mapping[str, Any]], dict[str, str | None]]:
         """The same for a row of ``sys_audit``, in which the column that changed decides what its values are."""
-        guarded = {name: change for name in fields if (change := self.replacement(name)) is not None}
+        guarded = self._guarded(fields)
 
         def body(row: Mapping[str, Any]) -> dict[str, str | None]:
             kept = stripped(row)
@@ -134,6 +134,23 @@ class Columns:
             return kept
 
         return body
+
+    def metric_body(self, fields: Iterable[str]) -> Callable[[Mapping[str, Any]], dict[str, str | None]]:
+        """The same for a row of ``metric_instance``."""
+        guarded = self._guarded(fields)
+
+        def body(row: Mapping[str, Any]) -> dict[str, str | None]:
+            kept = stripped(row)
+            change, value = guarded.get(kept.get("field") or ""), kept.get("field_value")
+            if change is not None and value:
+                kept["field_value"] = change(value)
+            return kept
+
+        return body
+
+    def _guarded(self, fields: Iterable[str]) -> dict[str, Replace]:
+        """Those of the columns whose values are replaced, and how."""
+        return {name: change for name in fields if (change := self.replacement(name)) is not None}
 
     def journal_body(self, row: Mapping[str, Any]) -> dict[str, str | None]:
         """What may be stored of a row of ``sys_journal_field``."""

@@ -13,7 +13,14 @@ from connectors.servicenow import walk
 from connectors.servicenow.columns import Columns, stripped
 from connectors.servicenow.options import Options
 from connectors.servicenow.tickets import Tickets
-from connectors.servicenow.translate import audit_stream, journal_stream, label_field, plain, saves_stream
+from connectors.servicenow.translate import (
+    audit_stream,
+    journal_stream,
+    label_field,
+    metric_stream,
+    plain,
+    saves_stream,
+)
 from connectors.servicenow.transport import Answer, Denied, Question, Tables, check_names
 from connectors.servicenow.walk import Stream
 from itsms_sync.connector import Access, Refused
@@ -45,6 +52,18 @@ _AUDIT = (
 )
 _SAVES = ("sys_id", "documentkey", "record_checkpoint", "sys_created_on", "tablename", "user")
 _NOTES = ("sys_id", "name", "element", "element_id", "value", "sys_created_on", "sys_created_by")
+_SPANS = (
+    "sys_id",
+    "table",
+    "id",
+    "field",
+    "field_value",
+    "start",
+    "end",
+    "calculation_complete",
+    "sys_updated_on",
+)
+"""Without ``value``, which is the label: of an account it would be the person's name."""
 _JOURNALS = ("comments", "work_notes")
 """Columns that always read blank on the record: each entry is a row of ``sys_journal_field``."""
 _USER = ("sys_id", "user_name", "email", "active", "internal_integration_user", "web_service_access_only")
@@ -106,8 +125,8 @@ class ServiceNow:
         return self._tables.ask(Question(table, query, fields, limit=2))
 
     def pull(self, kind: str, window: Window) -> Iterator[Page] | Gap:
-        """Records, then the history of the named fields, then saves of others, then notes. A refused table stops no
-        other.
+        """Records, then the history of the named fields, then saves of others or, without them, metrics, then notes. A
+        refused table stops no other.
         """
         return self._pages(kind, window)
 
@@ -122,8 +141,14 @@ class ServiceNow:
             yield page
             if any(gap.reason == walk.NOT_SERVED for gap in page.gaps):
                 return
+        refused = False
         for stream in self._history(kind, others, columns):
-            yield from self._read(kind, stream, window, None if self._options.audit else _AUDIT_OFF)
+            for page in self._read(kind, stream, window, None if self._options.audit else _AUDIT_OFF):
+                refused = refused or any(gap.field is None and gap.record is None for gap in page.gaps)
+                yield page
+        spans = self._spans(kind, others, columns)
+        if spans is not None and (self._options.metrics == "always" or (refused and self._options.audit)):
+            yield from walk.read(self._tables, kind, spans, window)
         if notes:
             yield from self._read(kind, self._notes(kind, notes, columns), window, silence)
 
@@ -165,6 +190,16 @@ class ServiceNow:
             yield Stream(audit_stream(kind), table, _AUDIT, condition, holds, stamp, needed, body)
         condition = f"tablename={kind}" + (f"^fieldnameNOT IN{','.join(own)}" if own else "")
         yield Stream(saves_stream(kind), table, _SAVES, condition, only_kind, stamp, needed, columns.audit_body(()))
+
+    def _spans(self, kind: str, fields: Sequence[str], columns: Columns) -> Stream | None:
+        """The metrics of the named fields. Rows without a field say nothing and are not asked for."""
+        own = tuple(dict.fromkeys(name for name in fields if "." not in name))
+        if not own or self._options.metrics == "never":
+            return None
+        condition = f"table={kind}^fieldIN{','.join(own)}"
+        holds = {"table": frozenset((kind,)), "field": frozenset(own)}
+        needed, body = ("id", "start"), columns.metric_body(own)
+        return Stream(metric_stream(kind), "metric_instance", _SPANS, condition, holds, "sys_updated_on", needed, body)
 
     def _notes(self, kind: str, names: Sequence[str], columns: Columns) -> Stream:
         condition = f"name={kind}^elementIN{','.join(names)}"

@@ -1,5 +1,7 @@
 """The options of a ServiceNow source, checked. ``docs/connectors/servicenow.md`` tells operators what each is for."""
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field
 
 
@@ -10,6 +12,8 @@ class Options(BaseModel):
 
     audit: bool = True
     """Read the history from ``sys_audit``. Without it only the present state of records is known."""
+    metrics: Literal["fallback", "always", "never"] = "fallback"
+    """Whether spans are read from ``metric_instance``: where ``sys_audit`` may not be read, always, or never."""
     language: str = Field("en", pattern=r"^[a-z]{2}([_-][A-Za-z]{2})?$")
     """Language of the labels of choices."""
     table: str = Field("incident", pattern=r"^[a-z][a-z0-9_]*$")

@@ -5,7 +5,7 @@ to ``walk`` what is asked for, to ``columns`` what is replaced before a row is m
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime
 from functools import lru_cache
 from typing import Any
@@ -18,6 +18,7 @@ _EPOCH_DAY = date(1970, 1, 1).toordinal()
 _TEXT_ONLY = {str}
 _AUDIT = Witness.AUDIT.value
 _JOURNAL = Witness.JOURNAL.value
+_METRIC = Witness.METRIC.value
 _LABELS = {
     "sysapproval_approver": "sysapproval.number",
     "task_sla": "task.number",
@@ -41,6 +42,11 @@ def journal_stream(kind: str) -> str:
     return f"sys_journal_field:{kind}"
 
 
+def metric_stream(kind: str) -> str:
+    """Spans in which a field kept its value, as far as the instance has definitions for them."""
+    return f"metric_instance:{kind}"
+
+
 def label_field(kind: str) -> str:
     """The column that holds what people call a record of the kind; not every table has it."""
     return _LABELS.get(kind, "number")
@@ -49,6 +55,7 @@ def label_field(kind: str) -> str:
 def translate(kind: str, rows: Sequence[Row]) -> Facts:
     """The facts in rows of the streams of ``kind``. A row without a readable time was parked by the reader: no fact."""
     audit, saves, journal = audit_stream(kind), saves_stream(kind), journal_stream(kind)
+    metric = metric_stream(kind)
     records: list[Record] = []
     events: list[Event] = []
     for row in rows:
@@ -58,6 +65,8 @@ def translate(kind: str, rows: Sequence[Row]) -> Facts:
             _add(events, _save(row))
         elif row.stream == journal:
             _add(events, _note(row))
+        elif row.stream == metric:
+            events.extend(_span(row))
         elif row.stream == kind:
             _add(records, _record(row))
     return Facts(records, events)
@@ -104,6 +113,19 @@ def _note(row: Row) -> Event | None:
     if at is None or not record or not field:
         return None
     return Event(record, field, "", get("value"), at, get("sys_created_by") or None, _JOURNAL, row.key, None)
+
+
+def _span(row: Row) -> Iterator[Event]:
+    """Where a span begins and, once it is complete, where it ends. A blank value is one that the instance did not work
+    out: it is not known. Who ended the span is not told."""
+    get = flat(row.body).get
+    start, record, field = millis(get("start")), get("id"), get("field")
+    if start is None or not record or not field:
+        return
+    value, end = get("field_value") or None, millis(get("end"))
+    yield Event(record, field, None, value, start, None, _METRIC, row.key, None)
+    if end is not None and get("calculation_complete") == "true":
+        yield Event(record, field, value or "", None, end, None, _METRIC, f"{row.key}.end", None)
 
 
 def flat(body: Mapping[str, Any]) -> Mapping[str, str | None]:

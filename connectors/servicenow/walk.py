@@ -25,6 +25,8 @@ Cells = Mapping[str, Any]
 Key = tuple[Millis, str]
 _BEGINNING = -(10**18)
 _UNKNOWN = "This part of the history stays unknown until then."
+_MOST_PARKED = 50
+"""Broken rows that one poll asks for again."""
 NOT_SERVED = "not-served"
 """Reason of a gap: the instance has no such table."""
 
@@ -104,10 +106,13 @@ def read(tables: Tables, kind: str, stream: Stream, window: Window) -> Iterator[
     empty page with the gap on it.
     """
     cursor = window.cursors.get(stream.name, "")
+    reading = _Reading(tables, kind, stream, window)
     try:
-        for page in _Reading(tables, kind, stream, window).pages(Cursor.read(cursor)):
+        parked = [sys_id for sys_id in window.parked.get(stream.name, ()) if "^" not in sys_id][:_MOST_PARKED]
+        for page in reading.pages(Cursor.read(cursor)):
             cursor = page.cursor
-            yield page
+            yield reading.with_mended(page, parked) if parked else page
+            parked = []
     except NoTable as lack:
         yield unread(stream, cursor, NOT_SERVED, str(lack))
     except Denied as denial:
@@ -164,6 +169,30 @@ class _Reading:
                 gaps += self._undelivered()
             yield self._page(answer, rows, cursor, gaps, closed=ended)
 
+    def with_mended(self, page: Page, ids: Sequence[str]) -> Page:
+        """The page, and before its rows those that were broken when they were last read and are whole by now."""
+        stream, there = self._stream, {row.key for row in page.rows}
+        query = "^".join(filter(None, (stream.condition, f"sys_idIN{','.join(ids)}")))
+        rows = []
+        for cells in self._tables.ask(Question(stream.table, query, stream.fields, len(ids))).rows:
+            at, sys_id = self._key(cells)
+            if at is not None and sys_id in ids and sys_id not in there:
+                self._check_condition(cells, at, None)
+                rows.append(Row(stream.name, sys_id, stream.body(cells)))
+        facts = translate(self._kind, rows)
+        return replace(
+            page,
+            rows=[*rows, *page.rows],
+            records=[*facts.records, *page.records],
+            events=[*facts.events, *page.events],
+        )
+
+    def _key(self, cells: Cells) -> tuple[Millis | None, str]:
+        """Stamp and id of a row; no stamp where the row is broken."""
+        at, sys_id = millis(plain(cells.get(self._stream.stamp))), plain(cells.get("sys_id")) or ""
+        whole = sys_id and "^" not in sys_id and all(map(cells.get, self._stream.needed))
+        return (at if whole else None), sys_id
+
     def _question(self, cursor: Cursor, offset: int, counted: bool) -> Question:
         stream, stamp = self._stream, self._stream.stamp
         groups: list[tuple[str, ...]] = [()]
@@ -189,8 +218,8 @@ class _Reading:
         for cells in answer.rows:
             if self._missing:
                 self._missing = {name for name in self._missing if name not in cells}
-            at, sys_id = millis(plain(cells.get(stream.stamp))), plain(cells.get("sys_id"))
-            if at is None or not sys_id or "^" in sys_id or not all(map(cells.get, stream.needed)):
+            at, sys_id = self._key(cells)
+            if at is None:
                 gaps.append(self._parked(sys_id))
                 continue
             self._check_condition(cells, at, floor)
@@ -221,7 +250,7 @@ class _Reading:
                 f"read {stream.table}.{ignored} or correct its name; nothing is stored until then."
             )
 
-    def _parked(self, sys_id: str | None) -> Gap:
+    def _parked(self, sys_id: str) -> Gap:
         stream = self._stream
         needed = ", ".join(("sys_id", stream.stamp, *stream.needed))
         message = f"a row of {stream.table} lacks one of {needed} or has no readable time; it was left out"

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 SIGNS = {"deviating": "✗", "unknown": "?", "conforming": "✓", "not_applicable": "·", "not_judged": "–"}
 """Verdicts in the order in which they are shown."""
+_LESSER = ("metric", "snapshot")
+"""Witnesses that count only where no better one tells."""
 
 
 def explanations(connection: "Connection", config: "Configuration", wanted: str) -> list[dict[str, Any]]:
@@ -40,7 +42,10 @@ def _record(connection: "Connection", config: "Configuration", row: dict[str, An
         url = plugin(row["system"]).record_url(str(source.url).rstrip("/"), row["kind"], row["native_id"], row["label"])
     verdicts = reports.verdicts_of(connection, row["id"])
     states = reports.state_of(connection, row["id"])
-    names = _attributes(config, row["source"], row["kind"], [state["process"] for state in states])
+    processes = [state["process"] for state in states]
+    names = _attributes(config, row["source"], row["kind"], processes)
+    last_poll = max((v["last_poll_id"] for v in verdicts if v["last_poll_id"] is not None), default=None)
+    kinds = [row["kind"], *_part_kinds(config, row["source"], processes)]
     return {
         "case": row["label"],
         "source": row["source"],
@@ -54,11 +59,39 @@ def _record(connection: "Connection", config: "Configuration", row: dict[str, An
         "names": names,
         "states": states,
         "belongs": [_surrounding(connection, config, s) for s in reports.surroundings(connection, row["id"])],
-        "history": [_event(labels, event) for event in reports.history(connection, row["id"])],
+        "history": [_event(labels, event) for event in _witnessed(connection, config, row, processes)],
         "verdicts": [_verdict(config, labels, v) for v in verdicts] + _unjudged(config, verdicts),
         "superseded": reports.superseded_of(connection, row["id"]),
-        "gaps": [g for g in reports.gaps(connection) if g["source"] == row["source"]],
+        "coverage": [
+            covered for kind in kinds for covered in reports.coverage(connection, row["source_id"], kind, last_poll)
+        ],
+        "gaps": reports.gaps_around(connection, row["source_id"], kinds, row["native_id"]),
     }
+
+
+def _witnessed(
+    connection: "Connection", config: "Configuration", row: dict[str, Any], processes: list[str]
+) -> list[dict[str, Any]]:
+    """The record's events, each with ``counts``: whether it does, or a better witness tells the same."""
+    from itsms_sync.judging import counting
+    from itsms_sync.store import reports
+
+    mapping = config.mapping_of(row["source"])
+    described = [] if mapping is None else [mapping.processes[name] for name in processes if name in mapping.processes]
+    events = reports.history(connection, row["id"])
+    until = max((event["occurred_at"] for event in events), default=0)
+    counts = counting(connection, row["source_id"], row["id"], described[0], until) if described else None
+    for event in events:
+        told = (event["field"], event["occurred_at"], event["new"])
+        event["counts"] = event["witness"] not in _LESSER or counts is None or told in counts
+    return events
+
+
+def _part_kinds(config: "Configuration", source: str, processes: list[str]) -> list[str]:
+    """The kinds of what such a case has besides its own record."""
+    mapping = config.mapping_of(source)
+    described = [] if mapping is None else [p for name, p in mapping.processes.items() if name in processes]
+    return sorted({part.kind for one in described for _, part in one.parts.named()})
 
 
 def _attributes(config: "Configuration", source: str, kind: str, processes: list[str]) -> dict[str, str]:
@@ -211,22 +244,34 @@ def _show_history(explanation: dict[str, Any]) -> None:
     names = explanation["names"]
     judged_until = max((v["as_of"] for v in explanation["verdicts"] if "as_of" in v), default=None)
     for event in explanation["history"]:
+        if not event["counts"]:
+            continue
         position = event["position"]
         shown = None if position is None else str(position)
         if judged_until is not None and event["occurred_at"] > judged_until:
-            saves.append(["", "", "", f"(what happened after {screen.when(judged_until)} was not judged)"])
+            saves.append(["", "", "", f"(what happened after {screen.when(judged_until)} was not judged)", ""])
             judged_until = None
         if saves and saves[-1][0] == shown and shown is not None:
             if event["field"]:
                 saves[-1][3] += f"\n{_change(event, names)}"
             continue
         if position is not None and explanation["saves"] is not None and position > before + 1:
-            saves.append(["", "", "", f"gap: {position - before - 1} save(s) without history"])
+            saves.append(["", "", "", f"gap: {position - before - 1} save(s) without history", ""])
         before = position if position is not None else before
-        saves.append([shown, screen.when(event["occurred_at"]), event["actor"] or "", _change(event, names)])
+        saves.append([shown, _at(event), event["actor"] or "", _change(event, names), event["witness"]])
     values = {names.get(k, k): _short(v) for k, v in explanation["values"].items() if v and (not names or k in names)}
     screen.wrapped("now: " + ", ".join(f"{k} {v}" for k, v in values.items()))
-    screen.table("What was read", ["save", "at", "by (pseudonym)", "change"], saves, right=["save"])
+    heads = ["save", "at", "by (pseudonym)", "change", "witness"]
+    screen.table("What was read", heads, saves, right=["save"])
+    again = sum(not event["counts"] for event in explanation["history"])
+    if again:
+        screen.say(f"{again} more of metrics and snapshots; better witnesses tell the same, so they do not count.")
+
+
+def _at(event: dict[str, Any]) -> str:
+    """When it happened, as closely as that is known."""
+    at, since = screen.when(event["occurred_at"]), event["since"]
+    return at if since is None or since >= event["occurred_at"] else f"after {screen.when(since)},\nby {at}"
 
 
 def _change(event: dict[str, Any], names: dict[str, str]) -> str:
@@ -271,9 +316,16 @@ def _show_basis(explanation: dict[str, Any]) -> None:
             f"Judged as of {screen.when(first['as_of'])} by program version {first['program']} under "
             f"{first.get('where', '').split(',')[0]}; coverage: polls up to {first['last_poll_id']}."
         )
+    rows = [
+        (c["stream"], screen.when(c["covered_until_at"]), "to its end" if c["closed"] else "cut off", c["fields"])
+        for c in explanation["coverage"]
+    ]
+    if rows:
+        screen.table("What it rests on", ["stream", "complete up to", "newest window", "fields asked for"], rows)
     for gap in screen.alike(explanation["gaps"]):
         times = f" ({gap['count']:,} times)" if gap["count"] > 1 else ""
-        screen.say(f"Gap of the source: {gap['stream']}: {gap['message']}{times}")
+        field = f", {gap['field']}" if gap["field"] else ""
+        screen.say(f"Gap since {screen.when(gap['since_at'])}: {gap['stream']}{field}: {gap['message']}{times}")
 
 
 def _show_ticket(explanation: dict[str, Any]) -> None:

@@ -90,11 +90,11 @@ def status(config: Path, as_json: bool, health: int | None, streams: bool) -> No
     if not streams:
         screen.say("`status --streams` tells it of each table and resource.\n")
     rows = [
-        (g["source"], g["stream"], g["reason"], g["count"], g["message"], screen.when(g["opened_at"]))
+        (g["source"], g["stream"], g["field"], g["reason"], g["count"], g["message"], screen.when(g["since_at"]))
         for g in screen.alike(gaps)
     ]
     if rows:
-        heads = ["source", "stream", "reason", "times", "message (the newest)", "since"]
+        heads = ["source", "stream", "field", "reason", "times", "message (the newest)", "since"]
         screen.table("Open gaps: what we know we did not read", heads, rows, right=["times"])
     else:
         screen.say("No open gaps.\n")

@@ -77,13 +77,16 @@ def _cell(value: Any) -> str:
 
 
 def alike(gaps: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Gaps of one source, stream and reason as one row: the first of them, and ``count``, how many there are. One cause
-    often leaves a gap on each record.
+    """Gaps of one source, stream, field and reason as one row: the first of them, ``count``, how many there are, and
+    ``since_at``, when the oldest was noted. One cause often leaves a gap on each record.
     """
     found: dict[tuple[Any, ...], dict[str, Any]] = {}
     for gap in gaps:
-        row = found.setdefault((gap.get("source"), gap["stream"], gap["reason"]), {**gap, "count": 0})
+        mark = (gap.get("source"), gap["stream"], gap.get("field"), gap["reason"])
+        row = found.setdefault(mark, {**gap, "count": 0, "since_at": gap.get("opened_at")})
         row["count"] += 1
+        if row["since_at"] is not None:
+            row["since_at"] = min(row["since_at"], gap["opened_at"])
     return list(found.values())
 
 

@@ -239,7 +239,7 @@ def missing_stage(history: History, requirement: StagesApproved) -> pl.DataFrame
     return decide(
         frame,
         [
-            at_gate(history, [requirement.before]),
+            *at_gate(history, [requirement.before]),
             *history.not_read("approvals", "gate_at"),
             Rule(pl.col("met"), Status.CONFORMING, at="met_at"),
             Rule(~pl.col("met"), Status.DEVIATING, at="gate_at", detail=pl.col("lacks")),

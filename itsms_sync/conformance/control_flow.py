@@ -38,25 +38,34 @@ from itsms_sync.sms.cases import IS_FIRST
 
 COMPLETE_LOSS = pl.col("lost")
 MISSED = pl.col("missed") > 0
+STATES_MISSED = MISSED & ~pl.col("states_whole")
+"""Saves without a trace may have changed the state."""
 NO_PREFERENCE = pl.lit(0).alias("preference")
 PAIR = pl.concat_str("previous", pl.lit(" -> "), "state").alias("pair")
 
 
 def with_gate(history: History, activities: Iterable[str]) -> pl.DataFrame:
-    """The cases, with the save with which the first of these activities happens: ``gate_row, gate_at``."""
+    """The cases, with the save with which the first of these activities happens: ``gate_row, gate_at``, and whether
+    it may have happened in one before, ``gate_vague``.
+    """
     gate = pl.min_horizontal(*(f"done_{name}" for name in activities)).alias("gate_row")
     frame = history.cases.with_columns(gate)
-    return frame.with_columns(history.there("gate_row", "at").alias("gate_at"))
+    return frame.with_columns(
+        history.there("gate_row", "at").alias("gate_at"), history.there("gate_row", "vague").alias("gate_vague")
+    )
 
 
-def at_gate(history: History, activities: Iterable[str]) -> Rule:
-    """The rule for cases that have not reached a gate. A gate that the source cannot show is never known to be
-    reached.
+def at_gate(history: History, activities: Iterable[str]) -> list[Rule]:
+    """The rules for cases that have not reached a gate, or of which it is not known with which save they did. A gate
+    that the source cannot show is never known to be reached.
     """
     names = list(activities)
     if all(name in history.lacking for name in names):
-        return Rule(ALWAYS, Status.UNKNOWN, f"{NO_ACTIVITY}: {', '.join(names)}")
-    return Rule(pl.col("gate_row").is_null(), Status.NOT_APPLICABLE, NOT_REACHED)
+        return [Rule(ALWAYS, Status.UNKNOWN, f"{NO_ACTIVITY}: {', '.join(names)}")]
+    return [
+        Rule(pl.col("gate_row").is_null(), Status.NOT_APPLICABLE, NOT_REACHED),
+        Rule(pl.col("gate_vague"), Status.UNKNOWN, GAP, "gate_at"),
+    ]
 
 
 def untold(history: History, activity: str) -> str:
@@ -77,7 +86,7 @@ def skipped_step(history: History, requirement: StepDone) -> pl.DataFrame:
     return decide(
         frame,
         [
-            at_gate(history, requirement.gate),
+            *at_gate(history, requirement.gate),
             Rule(pl.col(f"done_{step.activity}") <= by_gate, Status.CONFORMING, at="gate_at"),
             *(Rule(pl.col(f"cut_{c.id}"), Status.NOT_APPLICABLE, BY_SHORT_CUT + c.title) for c in cuts),
             Rule(
@@ -93,7 +102,7 @@ def skipped_step(history: History, requirement: StepDone) -> pl.DataFrame:
 
 
 def forbidden_transition(history: History, requirement: DocumentedTransitions) -> pl.DataFrame:
-    """CF2. A step across missing saves may hide states in between and proves nothing."""
+    """CF2. A step across missing saves may hide states in between and proves nothing, unless a metric tells of all."""
     del requirement
     procedure = history.procedure
     documented = pl.any_horizontal(
@@ -104,7 +113,9 @@ def forbidden_transition(history: History, requirement: DocumentedTransitions) -
         ),
     )
     known = pl.col("previous").is_not_null() & pl.col("state").is_not_null()
-    moves = history.states.filter(~pl.col("first") & (pl.col("missed") == 0) & known & ~documented).with_columns(PAIR)
+    whole = pl.lit(history.cases["states_whole"]).gather("nth")
+    certain = (pl.col("missed") == 0) | whole
+    moves = history.states.filter(~pl.col("first") & certain & known & ~documented).with_columns(PAIR)
     moves = moves.with_columns(_excused(history, cut, moves).alias(f"cut_{cut.id}") for cut in procedure.short_cuts)
     allowed = pl.any_horizontal(pl.lit(False), *(f"cut_{cut.id}" for cut in procedure.short_cuts))
     moves = moves.filter(~allowed.fill_null(False)).with_columns(allowed.is_null().alias("undecided"))
@@ -118,7 +129,7 @@ def forbidden_transition(history: History, requirement: DocumentedTransitions) -
             Rule(pl.col("ended").is_null(), Status.NOT_APPLICABLE, STILL_OPEN),
             Rule(pl.col("untold_state").is_not_null(), Status.UNKNOWN, UNMAPPED, "ended"),
             Rule(COMPLETE_LOSS, Status.UNKNOWN, LOST, "ended"),
-            Rule(MISSED, Status.UNKNOWN, GAP, "ended"),
+            Rule(STATES_MISSED, Status.UNKNOWN, GAP, "ended"),
             Rule(ALWAYS, Status.CONFORMING, at="ended"),
         ],
     )
@@ -157,7 +168,7 @@ def reopened(history: History, requirement: NotReopened) -> pl.DataFrame:
             Rule(counted > 0, Status.UNKNOWN, COUNTER, "ended"),
             Rule(pl.col("untold_state").is_not_null(), Status.UNKNOWN, UNMAPPED, "ended"),
             Rule(COMPLETE_LOSS, Status.UNKNOWN, LOST, "ended"),
-            Rule(MISSED, Status.UNKNOWN, GAP, "ended"),
+            Rule(STATES_MISSED, Status.UNKNOWN, GAP, "ended"),
             Rule(ALWAYS, Status.CONFORMING, at="ended"),
         ],
     )
@@ -168,9 +179,9 @@ def wrong_track(history: History, requirement: TrackKept) -> pl.DataFrame:
 
     The first track whose condition holds is the case's.
     """
-    frame = history.with_first(_changed_over(history, requirement))
-    frame = frame.with_columns(pl.col(f"done_{requirement.before}").alias("gate_row"))
-    frame = frame.with_columns(history.there("gate_row", "at").alias("gate_at"), _track(history, requirement))
+    changes = history.with_first(_changed_over(history, requirement)).select("case", "bad_at", "change")
+    frame = with_gate(history, [requirement.before]).with_columns(_track(history, requirement))
+    frame = frame.join(changes, on="case", how="left", maintain_order="left")
     changed = pl.col("bad_at").is_not_null()
     frame = frame.with_columns(pl.when(changed).then("bad_at").otherwise("gate_at").alias("since"))
     rules = [rule for name, track in requirement.tracks.items() for rule in _rules_of(history, name, track)]
@@ -178,7 +189,7 @@ def wrong_track(history: History, requirement: TrackKept) -> pl.DataFrame:
         frame,
         [
             Rule(changed, Status.DEVIATING, at="bad_at", detail=pl.col("change")),
-            at_gate(history, [requirement.before]),
+            *at_gate(history, [requirement.before]),
             Rule(pl.col("track") == "", Status.UNKNOWN, NO_TRACK, "gate_at"),
             Rule(pl.col("track").is_null(), Status.UNKNOWN, f"{NOT_DELIVERED}: track", "gate_at"),
             *rules,

@@ -14,7 +14,7 @@ def field_at_gate(history: History, requirement: FieldAtGate) -> pl.DataFrame:
     return decide(
         with_gate(history, requirement.gate),
         [
-            at_gate(history, requirement.gate),
+            *at_gate(history, requirement.gate),
             Rule(value.is_null(), Status.UNKNOWN, f"{NOT_DELIVERED}: {requirement.field}", "gate_at"),
             Rule(value == "", Status.DEVIATING, at="gate_at", detail=pl.lit(f"no {in_words(requirement.field)}")),
             Rule(ALWAYS, Status.CONFORMING, at="gate_at"),

@@ -45,22 +45,22 @@ class Check:
 CHECKS: dict[str, Check] = {
     check.id: check
     for check in (
-        Check("CF1", 2, "skipped step", skipped_step),
-        Check("CF2", 2, "forbidden transition", forbidden_transition),
-        Check("CF5", 1, "reopen", reopened),
-        Check("CF11", 1, "wrong track", wrong_track),
+        Check("CF1", 3, "skipped step", skipped_step),
+        Check("CF2", 3, "forbidden transition", forbidden_transition),
+        Check("CF5", 2, "reopen", reopened),
+        Check("CF11", 2, "wrong track", wrong_track),
         Check("RO1", 1, "self-approval", self_approval),
         Check("RO2", 1, "approver implements", approver_implements),
-        Check("RO4", 1, "missing stage or quorum", missing_stage),
-        Check("DA1", 3, "closure data", field_at_gate),
+        Check("RO4", 2, "missing stage or quorum", missing_stage),
+        Check("DA1", 4, "closure data", field_at_gate),
         Check("DA3", 1, "plans missing at approval", plans_missing),
         Check("DA6", 1, "priority matrix", priority_by_matrix),
-        Check("TI1", 2, "response time", late_response),
-        Check("TI2", 1, "resolution time", late_resolution),
+        Check("TI1", 3, "response time", late_response),
+        Check("TI2", 2, "resolution time", late_resolution),
         Check("TI6", 1, "retroactive approval", late_approval),
-        Check("LI1", 1, "not linked in time", linked_late),
-        Check("LI4", 1, "failure without review", not_reviewed),
-        Check("LI9", 1, "without trigger", not_linked),
+        Check("LI1", 2, "not linked in time", linked_late),
+        Check("LI4", 2, "failure without review", not_reviewed),
+        Check("LI9", 2, "without trigger", not_linked),
         Check("ST3", 1, "ping-pong", ping_pong),
     )
 }

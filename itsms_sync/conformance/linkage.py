@@ -49,7 +49,7 @@ def linked_late(history: History, requirement: LinkedInTime) -> pl.DataFrame:
     return decide(
         frame,
         [
-            at_gate(history, [requirement.after]),
+            *at_gate(history, [requirement.after]),
             *_other_clock(requirement),
             *_hidden_begin(history, requirement.after, after_begin),
             Rule(pl.col("linked") & pl.col("linked_at").is_null(), Status.CONFORMING, at="gate_at"),
@@ -75,7 +75,7 @@ def not_linked(history: History, requirement: LinkedAtGate) -> pl.DataFrame:
     return decide(
         frame,
         [
-            at_gate(history, requirement.gate),
+            *at_gate(history, requirement.gate),
             Rule(pl.col("linked"), Status.CONFORMING, at="settled_at"),
             *history.not_read("links", "gate_at", (*requirement.roles, *requirement.via)),
             Rule(ALWAYS, Status.DEVIATING, at="gate_at", detail=pl.lit(missing)),
@@ -130,7 +130,7 @@ def not_reviewed(history: History, requirement: Reviewed) -> pl.DataFrame:
     return decide(
         frame,
         [
-            at_gate(history, requirement.gate),
+            *at_gate(history, requirement.gate),
             Rule(pl.col("reviewed") | filled, Status.CONFORMING, at="settled_at"),
             *(history.not_read("tasks", "gate_at") if requirement.tasks else ()),
             Rule(pl.col("perhaps"), Status.UNKNOWN, TASK, "gate_at"),

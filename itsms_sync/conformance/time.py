@@ -117,8 +117,12 @@ def late_resolution(history: History, requirement: ResolvedInTime) -> pl.DataFra
 def _with_clock_start(history: History, end_row: pl.Expr) -> pl.DataFrame:
     """The cases, with ``clock_priority`` as it stands at ``end_row`` and ``since_row``, ``since``: since when."""
     frame = history.cases.with_columns(pl.lit(history.saves["priority_row"]).gather(end_row).alias("since_row"))
+    # A priority that was not known before may have been the same all the time.
+    before = pl.lit(history.saves["priority"].shift(1)).gather(pl.col("since_row"))
+    told = (pl.col("since_row") == pl.col("first_row")) | before.is_not_null()
     return frame.with_columns(
-        history.there("since_row", "priority").alias("clock_priority"), history.there("since_row", "at").alias("since")
+        pl.when(told).then(history.there("since_row", "priority")).alias("clock_priority"),
+        history.there("since_row", "at").alias("since"),
     )
 
 

@@ -10,11 +10,12 @@ is left between a row and the one before it. An empty value is ``''``; null mean
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import polars as pl
 
 from itsms_sync.sms.mapping import Attribute, Described, LogColumns, ProcessMapping
+from itsms_sync.sms.witnesses import STEPS, Counted, counted
 
 UNKNOWN = "\x00"
 """Marks a value that is not known while rows are filled forward; sources cannot send it, NUL is refused at the
@@ -77,6 +78,10 @@ LINKS = {
 other record; ``process`` and ``state`` (of the SMS, as it stands) are known if that is a case. ``at`` (ms): when the
 link is known to have been made."""
 
+UNTRACED = {"case": pl.UInt32, "field": pl.String, "since": pl.Int64, "at": pl.Int64}
+"""Changes of a source's fields that the history ought to tell and does not: they happened after ``since`` and at ``at``
+(ms) at the latest."""
+
 PARTS = ("approvals", "tasks", "links")
 NOT_IN_LOG = "the history has none"
 """Why parts are not known that nobody has added to a log."""
@@ -95,8 +100,9 @@ class CaseLog:
     ``cases``: ``case`` (0..n-1, all that had been opened by ``now``), ``opened`` (ms), ``missed_after`` (saves
     without a
     trace after the last row), ``unseen`` (ms, the first instant after ``now`` of a fact that must not be seen yet, or
-    null).
-    ``saves``: sorted by case and the source's order; ``case``, ``at``, ``actor``, ``human``, ``missed``, one column per
+    null), ``states_whole`` (a metric tells every state, whatever saves left no trace).
+    ``saves``: sorted by case and the source's order; ``case``, ``at``, ``actor``, ``human``, ``missed``, ``vague``
+    (what it shows may have been so since the save before it, and at ``at`` at the latest), one column per
     attribute, and per activity ``is_<activity>`` (true, false, or null = unknown).
     ``not_open``: ``case``, ``opened`` of cases that open after ``now``.
     ``unmapped``: ``attribute``, ``value``, ``count`` of raw values that the mapping does not list.
@@ -104,6 +110,7 @@ class CaseLog:
     ``unread``: which of these three could not be read completely, and why; what is absent there is not known. A key
     ``links.<role>`` tells that of links in that role alone.
     ``initial``: states in which a case of this source can begin besides the procedure's initial state.
+    ``untraced``: as ``UNTRACED``.
     """
 
     cases: pl.DataFrame
@@ -115,6 +122,7 @@ class CaseLog:
     links: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=LINKS))
     unread: Mapping[str, str] = field(default_factory=lambda: dict.fromkeys(PARTS, NOT_IN_LOG))
     initial: tuple[str, ...] = ()
+    untraced: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=UNTRACED))
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,15 +136,59 @@ class Basis:
     system_accounts: frozenset[str]
 
 
-def from_history(records: pl.DataFrame, events: pl.DataFrame, basis: Basis) -> CaseLog:
-    """Cases from records (``RECORDS`` plus one text column per source field) and events (``EVENTS``)."""
+def from_history(
+    records: pl.DataFrame, events: pl.DataFrame, basis: Basis, observed: pl.DataFrame | None = None
+) -> CaseLog:
+    """Cases from records (``RECORDS`` plus one text column per source field), events (``EVENTS``) and what lesser
+    witnesses tell (``witnesses.OBSERVED``)."""
     # When a case was opened is a fact of its creation, whether or not the source would keep changes of it.
     opened = basis.mapping.attributes["opened"].field
     fields = [name for name in basis.mapping.source_fields() if name in records.columns]
-    rows, counts, placed = _saves(records, events, fields, basis.audited | {opened}, basis.now)
+    kept = basis.audited | {opened}
+    seen = None if observed is None or observed.is_empty() else besides(records, events, observed, basis)
+    state = basis.mapping.attributes["state"].field
+    history = _History(kept, seen, basis.audited & basis.mapping.compared_fields(), state)
+    rows, counts, placed, untraced = _saves(records, events, fields, history, basis.now)
     later = pl.concat([placed.select("case", "at"), records.select("case", pl.col("_updated").alias("at"))])
     tail = counts.select("case", "missed_after").join(_unseen(later, basis.now), on="case", how="left")
-    return _case_log(rows, tail, basis)
+    return replace(_case_log(rows, _with_whole(tail, seen, basis), basis), untraced=untraced)
+
+
+@dataclass(frozen=True, slots=True)
+class _History:
+    """Of which fields what is known."""
+
+    kept: Collection[str | None]
+    """Fields whose changes the source's trail tells."""
+    seen: Counted | None = None
+    """What lesser witnesses add."""
+    compared: Collection[str] = ()
+    """Fields of the trail that have to lead to the value that stands."""
+    state: str | None = None
+    """The field of the state, where it matters with which save a case came to it."""
+
+    def followed(self, fields: Iterable[str]) -> list[str]:
+        """Those of the fields of which no trail tells, but a lesser witness does."""
+        if self.seen is None:
+            return []
+        told = {*self.seen.steps["field"].unique(), *self.seen.initial["field"].unique()}
+        return [name for name in fields if name in told and name not in self.kept]
+
+
+def besides(records: pl.DataFrame, events: pl.DataFrame, observed: pl.DataFrame, basis: Basis) -> Counted:
+    """What counts of what lesser witnesses tell, of fields that can be compared or that have no trail; nothing that
+    must not be seen yet."""
+    fields = set(basis.mapping.source_fields()) - (basis.audited - basis.mapping.compared_fields())
+    wanted = pl.col("field").is_in(sorted(fields)) & (pl.col("at") <= basis.now)
+    return counted(events, observed.filter(wanted), records, basis.audited)
+
+
+def _with_whole(tail: pl.DataFrame, seen: Counted | None, basis: Basis) -> pl.DataFrame:
+    if seen is None:
+        return tail.with_columns(pl.lit(False).alias("states_whole"))
+    state = basis.mapping.attributes["state"].field
+    whole = seen.whole.filter(pl.col("field") == state)["case"]
+    return tail.with_columns(pl.col("case").is_in(whole.implode()).alias("states_whole"))
 
 
 def saves_of(
@@ -144,7 +196,7 @@ def saves_of(
 ) -> pl.DataFrame:
     """The saves of records that are no cases: sorted by ``case``; ``case, at, actor`` and one column per attribute."""
     fields = [name for name in described.source_fields() if name in records.columns]
-    rows, _, _ = _saves(records, events, fields, audited, now)
+    rows, *_ = _saves(records, events, fields, _History(audited), now)
     return rows.select("case", "at", "actor", *_attributes(rows.columns, described, None))
 
 
@@ -155,18 +207,82 @@ def standing(records: pl.DataFrame, described: Described) -> pl.DataFrame:
 
 
 def _saves(
-    records: pl.DataFrame, events: pl.DataFrame, fields: Sequence[str], history: Collection[str | None], now: int
-) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
-    """One row per save that may be seen, what is known of missing saves, and the events in their places."""
-    audited = [name for name in fields if name in history]
-    placed = _placed(events, now)
+    records: pl.DataFrame, events: pl.DataFrame, fields: Sequence[str], history: _History, now: int
+) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame, pl.DataFrame]:
+    """One row per save that may be seen, what is known of missing saves, the events in their places, and the changes
+    of which the trail does not tell (``UNTRACED``)."""
+    followed = history.followed(fields)
+    audited = [name for name in fields if name in history.kept or name in followed]
+    steps = pl.DataFrame(schema=STEPS) if history.seen is None else history.seen.steps
+    placed = _placed(_with_steps(events, steps), now)
     changes = placed.filter(pl.col("at") <= now)
-    rows = pl.concat([_creations(records, placed, audited), _changes(changes, audited)], how="vertical")
+    initial = None if history.seen is None else history.seen.initial
+    creations = _creations(records, placed, audited, followed, initial)
+    ends = _untold_ends(records, changes, [name for name in fields if name in history.compared], now)
+    # Before what else is known of their save, so that its account stays.
+    changes = pl.concat([ends, changes], how="diagonal") if len(ends) else changes
+    rows = pl.concat([creations, _changes(changes, audited)], how="vertical")
     rows = _one_row_per_save(rows, audited)
     counts = _counts(records, changes, now)
     rows = _with_missed(rows, counts)
-    rows = _with_snapshot(rows, records, [name for name in fields if name not in audited], now)
-    return rows.drop("key"), counts, placed
+    rows = _with_doubt(rows, records, changes)
+    rows = _with_snapshot(rows, records, list(fields), history, now)
+    untraced = [ends.select(list(UNTRACED)), *([] if history.seen is None else [history.seen.untraced])]
+    return rows.drop("key"), counts, placed, pl.concat(untraced)
+
+
+def _with_steps(events: pl.DataFrame, steps: pl.DataFrame) -> pl.DataFrame:
+    """The events and what lesser witnesses add to them."""
+    if steps.is_empty():
+        return events
+    more = steps.with_columns(pl.lit(None, pl.String).alias("actor"))
+    return pl.concat([events, more], how="diagonal")
+
+
+def _untold_ends(records: pl.DataFrame, changes: pl.DataFrame, fields: Sequence[str], now: int) -> pl.DataFrame:
+    """A field whose history does not lead to the value that stands was changed after it without a trace. Only of
+    sources that count their saves: those tell whether the record was read before its newest history."""
+    schema = {**EVENTS, "since": pl.Int64, "ordered": pl.Boolean, "key": pl.Int64}
+    present = records.filter(pl.col("_version").is_not_null() & (pl.col("_updated") <= now))
+    if present.is_empty() or not fields:
+        return pl.DataFrame(schema=schema)
+    last = changes.filter(pl.col("field").is_in(list(fields)) & pl.col("new").is_not_null())
+    last = last.unique(["case", "field"], keep="last", maintain_order=True)
+    stands = present.select("case", "_version", "_updated", *fields)
+    stands = stands.unpivot(fields, index=["case", "_version", "_updated"], variable_name="field", value_name="_now")
+    both = last.join(stands, on=["case", "field"], how="inner", maintain_order="left")
+    newest = changes.group_by("case").agg(pl.col("at", "order").max().name.prefix("_last_"))
+    both = both.join(newest, on="case", how="left", maintain_order="left")
+    newer = pl.coalesce(
+        pl.when("ordered").then(pl.col("_last_order") > pl.col("_version")), pl.col("_last_at") > pl.col("_updated")
+    )
+    other = pl.col("_now").replace({"true": "1", "false": "0"}) != pl.col("new").replace({"true": "1", "false": "0"})
+    return both.filter(other & ~newer).select(
+        "case",
+        pl.col("_version").alias("order"),
+        pl.col("_updated").alias("at"),
+        "field",
+        pl.col("new").alias("old"),
+        pl.col("_now").alias("new"),
+        pl.lit(None, pl.String).alias("actor"),
+        pl.col("at").alias("since"),
+        "ordered",
+        pl.when("ordered").then("_version").otherwise("_updated").alias("key"),
+    )
+
+
+def _with_doubt(rows: pl.DataFrame, records: pl.DataFrame, changes: pl.DataFrame) -> pl.DataFrame:
+    """Adds ``vague``: a change of which only an interval is known, in which other saves lie. A source that does not
+    count its saves may have had some in it.
+    """
+    if "since" not in changes.columns:
+        return rows.with_columns(pl.lit(False).alias("vague"))
+    between = changes.filter(pl.col("since") < pl.col("at")).select("case", "key").unique()
+    marks = between.join(records.select("case", pl.col("_version").is_null().alias("_doubt")), on="case")
+    rows = rows.join(marks, on=["case", "key"], how="left", maintain_order="left")
+    missed = pl.max_horizontal("missed", pl.col("_doubt").cast(pl.Int64))
+    vague = pl.col("_doubt").is_not_null() & (missed > 0)
+    return rows.with_columns(missed.alias("missed"), vague.alias("vague")).drop("_doubt")
 
 
 def _placed(events: pl.DataFrame, now: int) -> pl.DataFrame:
@@ -193,8 +309,15 @@ def _with_save(events: pl.DataFrame) -> pl.DataFrame:
     return events.with_columns(pl.coalesce("order", same_actor, partner.over("case", "at")).alias("order"))
 
 
-def _creations(records: pl.DataFrame, placed: pl.DataFrame, audited: list[str]) -> pl.DataFrame:
-    """One row per case with the values it was created with: the first old value, or the present one if none changed."""
+def _creations(
+    records: pl.DataFrame,
+    placed: pl.DataFrame,
+    audited: list[str],
+    followed: Collection[str],
+    initial: pl.DataFrame | None,
+) -> pl.DataFrame:
+    """One row per case with the values it was created with: one that was witnessed, the first old value, or the present
+    one if none changed. Of a field that is only ``followed`` no change is no sign that there was none."""
     witnessed = placed.group_by("case").agg(pl.col("at").min().alias("_witnessed"))
     rows = records.join(witnessed, on="case", how="left", maintain_order="left").select(
         "case",
@@ -207,7 +330,12 @@ def _creations(records: pl.DataFrame, placed: pl.DataFrame, audited: list[str]) 
     for name in audited:
         old = first.filter(pl.col("field") == name).select("case", pl.col("old").fill_null(UNKNOWN).alias("_old"))
         rows = rows.join(old, on="case", how="left", maintain_order="left")
-        rows = rows.with_columns(pl.coalesce("_old", name).fill_null(UNKNOWN).alias(name)).drop("_old")
+        present = pl.lit(UNKNOWN) if name in followed else pl.col(name)
+        rows = rows.with_columns(pl.coalesce("_old", present).fill_null(UNKNOWN).alias(name)).drop("_old")
+        if initial is not None:
+            born = initial.filter((pl.col("field") == name) & pl.col("value").is_not_null()).select("case", "value")
+            rows = rows.join(born, on="case", how="left", maintain_order="left")
+            rows = rows.with_columns(pl.coalesce("value", name).alias(name)).drop("value")
     return rows
 
 
@@ -261,11 +389,24 @@ def _with_missed(rows: pl.DataFrame, counts: pl.DataFrame) -> pl.DataFrame:
     return rows.with_columns(missed.alias("missed")).drop("in_order", "absent", "missed_after")
 
 
-def _with_snapshot(rows: pl.DataFrame, records: pl.DataFrame, fields: list[str], now: int) -> pl.DataFrame:
-    """Fields without a history are known on the last row only, and not before that update may be seen."""
-    known = records.filter(pl.col("_updated") <= now).select("case", *fields)
+def _with_snapshot(
+    rows: pl.DataFrame, records: pl.DataFrame, fields: list[str], history: _History, now: int
+) -> pl.DataFrame:
+    """Fields without a history are known on the last row only, and not before that update may be seen; those that are
+    followed there, too, if nothing else tells them. Of a state that is known in this way only the latest instant is,
+    unless the row is the last save.
+    """
+    names = [name for name in fields if name not in history.kept]
+    followed = history.followed(names)
+    known = records.filter(pl.col("_updated") <= now).select("case", "_updated", pl.col(names).name.prefix("_now_"))
     rows = rows.join(known, on="case", how="left", maintain_order="left")
-    return rows.with_columns(pl.when(IS_LAST).then(pl.col(name)).alias(name) for name in fields)
+    rows = rows.with_columns(pl.lit(None, pl.String).alias(name) for name in names if name not in followed)
+    untold = {name: IS_LAST & pl.col(name).is_null() for name in names}
+    if history.state in untold:
+        late = untold[history.state] & (pl.col("_updated") > pl.col("at")).fill_null(False)
+        rows = rows.with_columns((pl.col("vague") | late).alias("vague"))
+    rows = rows.with_columns(pl.when(when).then(f"_now_{n}").otherwise(n).alias(n) for n, when in untold.items())
+    return rows.drop("_updated", *(f"_now_{name}" for name in names))
 
 
 def _unseen(facts: pl.DataFrame, now: int) -> pl.DataFrame:
@@ -289,6 +430,8 @@ def from_log(raw: pl.DataFrame, columns: LogColumns, now: int) -> tuple[CaseLog,
     unseen = _unseen(rows, now)
     rows = _with_late_values(_with_log_missed(_seen(rows, now), columns), columns)
     tail = rows.filter(IS_LAST).select("case", "missed_after").join(unseen, on="case", how="left")
+    tail = tail.with_columns(pl.lit(False).alias("states_whole"))
+    rows = rows.with_columns(pl.lit(False).alias("vague"))
     basis = Basis(columns.mapping, now, frozenset(named), frozenset(columns.system_accounts))
     return _case_log(rows, tail, basis, (columns.time_format, columns.zone)), ids
 
@@ -395,7 +538,7 @@ def _case_log(
 
 def with_attributes(rows: pl.DataFrame, basis: Basis, time_form: tuple[str, str] | None = None) -> pl.DataFrame:
     """Source fields become attributes; derived attributes and activities are added."""
-    fixed = ["case", "at", "actor", "missed"]
+    fixed = ["case", "at", "actor", "missed", "vague"]
     saves = rows.select(
         *fixed,
         (~pl.col("actor").is_in(sorted(basis.system_accounts))).alias("human"),

@@ -103,6 +103,12 @@ class Described(Strict):
         """The fields whose history the source keeps."""
         return frozenset(a.field for a in self.attributes.values() if a.field is not None and a.audited)
 
+    def compared_fields(self) -> frozenset[str]:
+        """The fields whose values a source writes alike in records and in histories: neither instants nor texts that
+        it may cut."""
+        wanted = ("text", "number", "person")
+        return frozenset(a.field for a in self.attributes.values() if a.field is not None and a.type in wanted)
+
     def derived(self) -> dict[str, Condition]:
         """The attributes that are conditions."""
         fields = {name: type_ for name, type_ in self.types().items() if self.attributes[name].field is not None}

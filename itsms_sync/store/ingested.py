@@ -11,9 +11,9 @@ from typing import Any
 import orjson
 from sqlalchemy import Connection, Engine, and_, bindparam, delete, func, insert, select, update
 
-from itsms_sync.records import Configuration, Directory, Event, Facts, Gap, Identity, Page, Record, Row
+from itsms_sync.records import TRAIL, Configuration, Directory, Event, Facts, Gap, Identity, Page, Record, Row
 from itsms_sync.store.border import StoreBorder
-from itsms_sync.store.database import Bulk, Lookup, new_id, on_rollback
+from itsms_sync.store.database import Bulk, Lookup, chunks, new_id, on_rollback
 from itsms_sync.store.schema import (
     audited_field,
     choice,
@@ -29,9 +29,13 @@ from itsms_sync.store.schema import (
     record,
     source,
 )
+from itsms_sync.store.snapshots import State, between, follows
 
 FORMS = ("user_name", "sys_id", "accountId", "key", "name", "email")
 """Forms of identifiers under which connectors give accounts to the border."""
+
+UNTRACED = "history-incomplete"
+"""Reason of a gap: a field changed, and the history that ought to tell does not."""
 
 NEW_FACTS = 0
 """``record.judge_at`` of a record with facts that no judgement has seen."""
@@ -71,7 +75,8 @@ class Ingested:
         )
         self._record_of = Lookup(
             engine,
-            "SELECT native_id, id FROM record WHERE source_id = {given} AND kind = {given} AND native_id IN ({values})",
+            "SELECT native_id, id, updated_at FROM record "
+            "WHERE source_id = {given} AND kind = {given} AND native_id IN ({values})",
         )
         self._touched = Lookup(
             engine,
@@ -93,6 +98,7 @@ class Ingested:
                 "position",
                 "occurred_at",
                 "learned_at",
+                "since",
             ],
         )
 
@@ -201,6 +207,7 @@ class Ingested:
         self.border.flush(connection)
         if facts.records:
             self.close_field_gaps(connection, page.stream, {name for item in facts.records for name in item.fields}, at)
+        self._close_mended(connection, page, at)
         self.note_gaps(connection, page.gaps, at)
         self._move_cursor(connection, poll_id, kind, page)
         connection.execute(
@@ -223,11 +230,13 @@ class Ingested:
             connection.execute(insert(cursor).values(source_id=self.source_id, stream=page.stream, kind=kind, **values))
 
     def store_facts(self, connection: Connection, kind: str, facts: Facts, at: int) -> None:
-        """Records and events, for reading and for replay. Touched records are to be judged anew."""
+        """Records and events, for reading and for replay. Touched records are to be judged anew. What differs between a
+        record and what was known of it becomes events of its own."""
         touched = list(dict.fromkeys([*(r.id for r in facts.records), *(e.record for e in facts.events)]))
-        ids = self._record_ids(connection, kind, touched, at)
-        self._events.rows(connection, [_event_row(e, ids[e.record], at) for e in facts.events])
-        self._note_audited(connection, kind, {e.field for e in facts.events} - {""})
+        ids, known = self._record_ids(connection, kind, touched, at)
+        seen = self._seen(connection, kind, facts.records, ids, known, at)
+        self._events.rows(connection, [_event_row(e, ids[e.record], at) for e in (*facts.events, *seen)])
+        self._note_audited(connection, kind, {e.field for e in facts.events if e.witness in TRAIL} - {""})
         self._store_records(connection, facts.records, ids)
         self._touched.tell(connection, (at,), list(ids.values()))
 
@@ -243,15 +252,49 @@ class Ingested:
         """For a replay, which finds out anew which fields have a history."""
         self._audited.clear()
 
-    def _record_ids(self, connection: Connection, kind: str, native: Sequence[str], at: int) -> dict[str, int]:
-        """Ids of the records; one that history speaks of before its own row was read gets its place now."""
+    def _record_ids(
+        self, connection: Connection, kind: str, native: Sequence[str], at: int
+    ) -> tuple[dict[str, int], set[str]]:
+        """Ids of the records, and which of them were read before; one that history speaks of before its own row was
+        read gets its place now."""
         given = (self.source_id, kind)
-        ids: dict[str, int] = dict(self._record_of.ask(connection, given, native))
+        found = list(self._record_of.ask(connection, given, native))
+        ids = {name: id_ for name, id_, _ in found}
         missing = [name for name in native if name not in ids]
         if missing:
             self._stubs.rows(connection, [(self.source_id, kind, name, at, NEW_FACTS) for name in missing])
-            ids.update(self._record_of.ask(connection, given, missing))
-        return ids
+            ids.update((name, id_) for name, id_, _ in self._record_of.ask(connection, given, missing))
+        return ids, {name for name, _, updated in found if updated is not None}
+
+    def _seen(
+        self,
+        connection: Connection,
+        kind: str,
+        records: Sequence[Record],
+        ids: Mapping[str, int],
+        known: Collection[str],
+        at: int,
+    ) -> list[Event]:
+        """What we see ourselves: how each record differs from what was known of it, in the fields that were asked for.
+        A batch may hold several states of one record, in the order in which they were read."""
+        met = {ids[item.id]: item.id for item in records if item.id in known}
+        if not met and len({item.id for item in records}) == len(records):
+            return []
+        states, fields = _states(connection, met), self._asked(connection, kind)
+        events: list[Event] = []
+        for item in records:
+            before = states.get(item.id)
+            if before is not None:
+                events.extend(between(before, item, fields, at))
+            if before is None or follows(before, item):
+                states[item.id] = State(item.updated, item.version, item.fields)
+        return events
+
+    def _asked(self, connection: Connection, kind: str) -> list[str]:
+        """The fields of the kind that mappings name."""
+        mine = and_(reading.c.source_id == self.source_id, reading.c.kind == kind)
+        names = connection.execute(select(reading.c.fields).where(mine)).scalar()
+        return names.split(",") if names else []
 
     def _store_records(self, connection: Connection, records: Sequence[Record], ids: Mapping[str, int]) -> None:
         """An older state of a record never replaces a newer one, in whatever order they arrive."""
@@ -325,6 +368,75 @@ class Ingested:
             .values(closed_at=at)
         )
 
+    def _close_mended(self, connection: Connection, page: Page, at: int) -> None:
+        """Rows that were broken and came whole now; histories that were cut and came without that being said again."""
+        mine = and_(gap.c.source_id == self.source_id, gap.c.stream == page.stream, gap.c.closed_at.is_(None))
+        whole = {
+            "row-broken": {row.key for row in page.rows},
+            "history-cut": {item.id for item in page.records} | {item.record for item in page.events},
+        }
+        wanted = and_(gap.c.record != "", gap.c.reason.in_(sorted(whole)))
+        found = connection.execute(select(gap.c.id, gap.c.reason, gap.c.record).where(mine, wanted)).all()
+        if not found:
+            return
+        again = {(item.reason, item.record) for item in page.gaps}
+        mended = [
+            id_ for id_, reason, record_ in found if record_ in whole.get(reason, ()) and (reason, record_) not in again
+        ]
+        for part in chunks(mended):
+            connection.execute(update(gap).where(gap.c.id.in_(part)).values(closed_at=at))
+
+    def settle_untraced(
+        self,
+        connection: Connection,
+        kind: str,
+        records: Collection[str],
+        fields: Collection[str],
+        found: Sequence[Gap],
+        at: int,
+    ) -> None:
+        """Makes ``found`` all open gaps about changes of these fields of these records that their history does not
+        tell."""
+        still = {(item.record, item.field) for item in found}
+        for part in chunks(sorted(records)):
+            mine = and_(gap.c.source_id == self.source_id, gap.c.record.in_(part), gap.c.closed_at.is_(None))
+            known = connection.execute(
+                select(gap.c.id, gap.c.record, gap.c.field).where(
+                    mine, gap.c.stream == kind, gap.c.reason == UNTRACED, gap.c.field.in_(sorted(fields))
+                )
+            )
+            told = [id_ for id_, record_, field in known if (record_, field) not in still]
+            for piece in chunks(told):
+                connection.execute(update(gap).where(gap.c.id.in_(piece)).values(closed_at=at))
+        self.note_gaps(connection, found, at)
+
+    def close_unasked(self, connection: Connection, kind: str, asked: Collection[str], at: int) -> None:
+        """Gaps of streams of the kind that are not asked any more, because others tell the same."""
+        streams = select(cursor.c.stream).where(cursor.c.source_id == self.source_id, cursor.c.kind == kind)
+        mine = and_(gap.c.source_id == self.source_id, gap.c.closed_at.is_(None), gap.c.stream.in_(streams))
+        connection.execute(update(gap).where(mine, gap.c.stream.not_in(list(asked))).values(closed_at=at))
+
+    def close_reference_gaps(self, kinds: Collection[str], gaps: Sequence[Gap], at: int) -> None:
+        """What people, groups and the configuration were read without before and is not missing any more: all open gaps
+        that are of no stream with a cursor and not among ``gaps``."""
+        streams = select(cursor.c.stream).where(cursor.c.source_id == self.source_id)
+        others = and_(gap.c.stream.not_in(streams), gap.c.stream.not_in(["source", *kinds]), gap.c.record == "")
+        mine = and_(gap.c.source_id == self.source_id, gap.c.closed_at.is_(None), others)
+        still = {(item.stream, item.reason, item.field or "") for item in gaps}
+        with self._engine.begin() as connection:
+            found = connection.execute(select(gap.c.id, gap.c.stream, gap.c.reason, gap.c.field).where(mine)).all()
+            gone = [id_ for id_, *named in found if tuple(named) not in still]
+            for part in chunks(gone):
+                connection.execute(update(gap).where(gap.c.id.in_(part)).values(closed_at=at))
+
+    def parked(self) -> dict[str, tuple[str, ...]]:
+        """Stream -> ids of the rows that were broken when they were last read."""
+        is_open = and_(gap.c.source_id == self.source_id, gap.c.reason == "row-broken", gap.c.closed_at.is_(None))
+        with self._engine.begin() as connection:
+            found = connection.execute(select(gap.c.stream, gap.c.record).where(is_open, gap.c.record != "")).all()
+        streams = sorted({stream for stream, _ in found})
+        return {stream: tuple(key for name, key in found if name == stream) for stream in streams}
+
     def store_directory(self, directory: Directory, at: int) -> None:
         with self._engine.begin() as connection:
             connection.execute(delete(person).where(person.c.source_id == self.source_id))
@@ -388,6 +500,16 @@ class Ingested:
 _STATE = ("label", "created_at", "updated_at", "version", "fields")
 
 
+def _states(connection: Connection, ids: Mapping[int, str]) -> dict[str, State]:
+    """What is known of the records with these ids, by their own ids."""
+    columns = (record.c.id, record.c.updated_at, record.c.version, record.c.fields)
+    found: dict[str, State] = {}
+    for part in chunks(list(ids)):
+        for id_, updated, version, fields in connection.execute(select(*columns).where(record.c.id.in_(part))):
+            found[ids[id_]] = State(updated, version, orjson.loads(fields))
+    return found
+
+
 def _runs(rows: Sequence[Any]) -> Iterator[tuple[str, str, int, list[Row]]]:
     run: list[Row] = []
     head: tuple[str, str, int] | None = None
@@ -414,4 +536,5 @@ def _event_row(item: Event, record_id: int, at: int) -> tuple[Any, ...]:
         item.order,
         item.at,
         at,
+        item.since,
     )

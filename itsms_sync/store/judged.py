@@ -4,8 +4,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import orjson
-from sqlalchemy import Connection, Engine, bindparam, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, and_, bindparam, delete, func, insert, select, update
 
+from itsms_sync.records import TRAIL, Witness
 from itsms_sync.store.database import Bulk, chunks, new_id
 from itsms_sync.store.ingested import NEW_FACTS
 from itsms_sync.store.schema import (
@@ -22,6 +23,8 @@ from itsms_sync.store.schema import (
 )
 
 BATCH = 2500
+LESSER = sorted(witness.value for witness in Witness if witness not in TRAIL)
+"""Witnesses that count only where no better one tells."""
 
 
 class StoredRecord(NamedTuple):
@@ -103,8 +106,8 @@ def make_all_due(connection: Connection) -> None:
 
 
 def events(connection: Connection, ids: Sequence[int]) -> Iterator[Sequence[Any]]:
-    """``record_id, position, occurred_at, field, old, new, actor`` of these records, in the order they were
-    learned.
+    """``record_id, position, occurred_at, field, old, new, actor`` of these records as trails tell it, in the order
+    they were learned.
     """
     columns = (
         event.c.record_id,
@@ -115,9 +118,31 @@ def events(connection: Connection, ids: Sequence[int]) -> Iterator[Sequence[Any]
         event.c.new,
         event.c.actor,
     )
+    for wanted in _of_records(ids):
+        mine = and_(wanted, event.c.witness.not_in(LESSER))
+        yield connection.execute(select(*columns).where(mine).order_by(event.c.record_id, event.c.id)).all()
+
+
+def observations(connection: Connection, ids: Sequence[int]) -> Iterator[Sequence[Any]]:
+    """``record_id, position, occurred_at, since, field, old, new, witness`` of what metrics and snapshots tell."""
+    columns = (
+        event.c.record_id,
+        event.c.position,
+        event.c.occurred_at,
+        event.c.since,
+        event.c.field,
+        event.c.old,
+        event.c.new,
+        event.c.witness,
+    )
+    for wanted in _of_records(ids):
+        mine = and_(wanted, event.c.witness.in_(LESSER))
+        yield connection.execute(select(*columns).where(mine).order_by(event.c.record_id, event.c.id)).all()
+
+
+def _of_records(ids: Sequence[int]) -> Iterator[ColumnElement[bool]]:
     for low, high, part in _ranges(ids):
-        wanted = event.c.record_id.between(low, high) if part is None else event.c.record_id.in_(part)
-        yield connection.execute(select(*columns).where(wanted).order_by(event.c.record_id, event.c.id)).all()
+        yield event.c.record_id.between(low, high) if part is None else event.c.record_id.in_(part)
 
 
 class Judged:
@@ -332,6 +357,7 @@ def fingerprint(connection: Connection) -> dict[str, tuple[int, int]]:
             event.c.position,
             event.c.occurred_at,
             event.c.learned_at,
+            event.c.since,
         ).join_from(event, record),
         "relations": select(
             relation.c.record_id,

@@ -8,6 +8,7 @@ from sqlalchemy import ColumnElement, Connection, Engine, and_, bindparam, delet
 
 from itsms_sync.store.database import Bulk, chunks
 from itsms_sync.store.ingested import NEW_FACTS
+from itsms_sync.store.judged import LESSER
 from itsms_sync.store.schema import event, gap, person, reading, record, relation, source, ticket, verdict
 
 BATCH = 2500
@@ -210,11 +211,11 @@ def others(connection: Connection, ids: Collection[int]) -> dict[int, OtherRecor
 
 
 def changes(connection: Connection, ids: Collection[int], fields: Collection[str]) -> Iterator[Any]:
-    """``record_id, field, new, occurred_at`` of changes of these fields, in the order of time."""
+    """``record_id, field, new, occurred_at`` of changes of these fields as trails tell them, in the order of time."""
     for part in chunks(sorted(ids)):
         yield from connection.execute(
             select(event.c.record_id, event.c.field, event.c.new, event.c.occurred_at)
-            .where(event.c.record_id.in_(part), event.c.field.in_(list(fields)))
+            .where(event.c.record_id.in_(part), event.c.field.in_(list(fields)), event.c.witness.not_in(LESSER))
             .order_by(event.c.occurred_at, event.c.id)
         )
 
@@ -244,8 +245,10 @@ def unread_kinds(connection: Connection, kinds: Collection[tuple[int, str]]) -> 
             told[source_id, kind] = f"{kind} of {names[source_id]} was not read yet"
         elif read[source_id, kind] is not None:
             told[source_id, kind] = f"{kind} of {names[source_id]} was not read to its end"
+    whole = and_(gap.c.record == "", gap.c.field == "", gap.c.reason.in_(_WHOLE))
+    # Nobody knows of which case a broken row would have told.
     refused = select(gap.c.source_id, gap.c.stream, gap.c.reason).where(
-        gap.c.closed_at.is_(None), gap.c.record == "", gap.c.field == "", gap.c.reason.in_(_WHOLE)
+        gap.c.closed_at.is_(None), or_(whole, gap.c.reason == "row-broken")
     )
     for source_id, stream, reason in connection.execute(refused):
         if (source_id, stream) in kinds:

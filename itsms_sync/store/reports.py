@@ -13,6 +13,7 @@ from itsms_sync.store.schema import (
     cycle,
     deviation,
     event,
+    field_list,
     free_text,
     gap,
     intent,
@@ -291,6 +292,49 @@ def gaps(connection: Connection) -> Rows:
     )
 
 
+def coverage(connection: Connection, source_id: int, kind: str, last_poll: int | None) -> Rows:
+    """Under what the verdicts of a judgement stand, per stream of the kind: ``stream, fields`` (asked for, comma
+    separated), ``read_at``, ``closed`` (the window was read to its end) and ``covered_until_at`` (the source's clock at
+    the newest such end), all of it by the polls up to ``last_poll``."""
+    streams = select(cursor.c.stream).where(cursor.c.source_id == source_id, cursor.c.kind == kind)
+    mine = and_(poll.c.source_id == source_id, poll.c.stream.in_(streams), poll.c.id <= (last_poll or 0))
+    newest = select(func.max(poll.c.id)).where(mine).group_by(poll.c.stream)
+    ends = (
+        select(poll.c.stream, func.max(poll.c.server_time).label("until"))
+        .where(mine, poll.c.closed.is_(True))
+        .group_by(poll.c.stream)
+        .subquery()
+    )
+    return _rows(
+        connection,
+        select(
+            poll.c.stream,
+            field_list.c.fields,
+            poll.c.ended_at.label("read_at"),
+            poll.c.closed,
+            ends.c.until.label("covered_until_at"),
+        )
+        .join_from(poll, field_list)
+        .outerjoin(ends, ends.c.stream == poll.c.stream)
+        .where(poll.c.id.in_(newest))
+        .order_by(poll.c.stream),
+    )
+
+
+def gaps_around(connection: Connection, source_id: int, kinds: Sequence[str], native_id: str) -> Rows:
+    """Open gaps that concern a record: of the source as a whole, of the streams of these kinds, and on itself."""
+    streams = select(cursor.c.stream).where(cursor.c.source_id == source_id, cursor.c.kind.in_(kinds))
+    touched = or_(gap.c.stream.in_(["source", *kinds]), gap.c.stream.in_(streams))
+    own = or_(gap.c.record.in_(["", native_id]), gap.c.reason == "row-broken")
+    return _rows(
+        connection,
+        select(gap.c.stream, gap.c.reason, gap.c.message, gap.c.record, gap.c.field, gap.c.start, gap.c.end)
+        .add_columns(gap.c.opened_at)
+        .where(gap.c.source_id == source_id, gap.c.closed_at.is_(None), touched, own)
+        .order_by(gap.c.id.desc()),
+    )
+
+
 def intents_by_state(connection: Connection) -> dict[str, int]:
     rows = connection.execute(select(intent.c.state, func.count()).group_by(intent.c.state))
     return {state: int(count) for state, count in rows}
@@ -337,6 +381,7 @@ def history(connection: Connection, record_id: int) -> Rows:
             event.c.witness,
             event.c.witness_id,
             event.c.position,
+            event.c.since,
         )
         .where(event.c.record_id == record_id)
         .order_by(event.c.position, event.c.occurred_at, event.c.id),

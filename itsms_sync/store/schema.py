@@ -193,6 +193,7 @@ gap = Table(
     Column("opened_at", Instant, nullable=False),
     Column("closed_at", Instant, comment="when a later read made it good"),
     Index("ix_gap_source_id_closed_at", "source_id", "closed_at"),
+    Index("ix_gap_source_id_record", "source_id", "record"),
 )
 
 # --- what can be recomputed
@@ -257,6 +258,7 @@ event = Table(
     Column("position", BigInteger, comment="the source's own order inside the record"),
     Column("occurred_at", Instant, nullable=False),
     Column("learned_at", Instant, nullable=False),
+    Column("since", Instant, comment="it happened after this and at occurred_at at the latest; null: exactly then"),
     UniqueConstraint("record_id", "witness_id", "witness", name="uq_event_witness"),
 )
 

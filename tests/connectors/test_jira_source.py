@@ -376,6 +376,17 @@ def test_a_history_that_search_cuts_is_completed(tmp_path: Path, total: str) -> 
         simulator.stop()
 
 
+def test_issues_are_read_where_their_histories_are_refused(cloud: Desk) -> None:
+    simulator = cloud.serve(INCIDENT, *others(2))
+    spoil(simulator, {"path": "/changelog", "do": "status", "status": 403})
+    pages = pulled(cloud.connect(simulator))
+    assert 3 == sum(len(page.records) for page in pages if page.stream == "issue")
+    assert [] == changes(pages)
+    told = [(gap.stream, gap.reason, gap.record) for page in pages for gap in page.gaps]
+    assert ("issue:changelog", "refused", None) in told
+    assert ("issue:changelog", "history-cut", "20001") in told
+
+
 def test_changes_that_do_not_join_are_a_gap(desk: Desk) -> None:
     broken = {**INCIDENT, "status": 10006}
     pages = pulled(desk.connect(desk.serve(broken, *others(2))))

@@ -15,6 +15,8 @@ from connectors.servicenow.simulator import changes, serve
 from connectors.servicenow.simulator.approvals import Approvals
 from connectors.servicenow.simulator.desk import Desk
 from connectors.servicenow.simulator.lively import Lively
+from connectors.servicenow.simulator.marks import stamp
+from connectors.servicenow.simulator.metrics import Metrics
 from connectors.servicenow.simulator.slas import ServiceLevels
 from connectors.servicenow.simulator.tables import Row
 from tests.simulators.servicenow_desks import LoggedIn, starting
@@ -616,6 +618,70 @@ def test_metrics_are_kept_where_the_instance_keeps_them(start: Callable[..., Cli
     assert {("Assess", "true"), ("New", "false")} == {(row["value"], row["calculation_complete"]) for row in spans}
     assert {("Assess", True), ("New", False)} == {(row["value"], bool(row["end"])) for row in spans}
     assert {"change_request state duration"} == {row["definition"] for row in spans}
+
+
+def test_metrics_come_late_and_begin_with_their_definition() -> None:
+    now = [1000.0]
+    metrics = Metrics(("state", "assignment_group"), lag=30, since=stamp(1060))
+    desk = Desk(
+        clock=lambda: now[0],
+        account="ada",
+        data_policy=False,
+        user_offset=0,
+        reactions=(metrics.follow,),
+        timers=(metrics.tick,),
+    )
+    metrics.define(desk)
+    spans, incidents = desk.tables["metric_instance"], desk.tables["incident"]
+    row = desk.insert(incidents, {}, "ada", now[0])
+    now[0] = 1060
+    desk.save(incidents, row, {"state": "2"}, "ada", now[0])
+    desk.tick()
+    assert {} == spans.rows
+    now[0] = 1090
+    desk.tick()
+    now[0] = 1200
+    desk.save(incidents, row, {"state": "3", "assignment_group": "net"}, "ada", now[0])
+    now[0] = 1230
+    desk.tick()
+    told = [
+        [spans.get(span, name) for name in ("field", "field_value", "start", "end")] for span in spans.rows.values()
+    ]
+    assert [
+        ["state", "2", stamp(1060), stamp(1200)],
+        ["state", "3", stamp(1200), ""],
+        ["assignment_group", "net", stamp(1200), ""],
+    ] == told
+
+
+def test_a_script_past_the_rules_moves_the_counter_and_leaves_no_trace(start: Callable[..., Client]) -> None:
+    client = start(DATA, metrics="true")
+    before = client.rows("change_request", f"sys_id={NORMAL}")[0]
+    body = {"table": "change_request", "by": "system", "sys_id": NORMAL, "values": {"state": "-4"}, "workflow": False}
+    assert 200 == client.post(f"{client.url}/_sim/act", json=body, timeout=30).status_code
+    after = client.rows("change_request", f"sys_id={NORMAL}")[0]
+    assert ("-4", int(before["sys_mod_count"]) + 1) == (after["state"], int(after["sys_mod_count"]))
+    assert [] == client.rows("sys_audit", f"documentkey={NORMAL}^record_checkpoint={after['sys_mod_count']}")
+    assert [] == client.rows("metric_instance", f"id={NORMAL}")
+
+
+def test_access_is_granted_and_withdrawn_while_it_runs(start: Callable[..., Client]) -> None:
+    client = start(DATA)
+    for denied, status in ((["sys_audit"], 403), ([], 200)):
+        answer = client.patch(f"{client.url}/_sim/access", json={"deny_tables": denied}, timeout=30)
+        assert 204 == answer.status_code
+        assert status == client.table("sys_audit").status_code
+    assert 400 == client.patch(f"{client.url}/_sim/access", json={"deny": []}, timeout=30).status_code
+
+
+def test_before_its_table_was_audited_a_change_leaves_no_row(start: Callable[..., Client]) -> None:
+    client = start(DATA)
+    off = {"audited_since": {"change_request": {"*": "2000-01-01 00:00:00", "state": "2999-01-01 00:00:00"}}}
+    client.patch(f"{client.url}/_sim/access", json=off, timeout=30)
+    count = int(client.rows("change_request", f"sys_id={NORMAL}")[0]["sys_mod_count"])
+    client.patch_to(f"change_request/{NORMAL}", state="-4", risk="2")
+    rows = client.rows("sys_audit", f"documentkey={NORMAL}^record_checkpoint={count + 1}")
+    assert {"risk"} == {row["fieldname"] for row in rows} & {"risk", "state"}
 
 
 # --- access -------------------------------------------------------------------------------------------------------

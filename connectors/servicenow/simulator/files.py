@@ -18,13 +18,15 @@
       hide_rows: {incident: [<sys_id>], sys_dictionary: "*"}
       deny_writes: {change_request: [insert, update, delete]}
       audited: {incident: [state]}   # a table that is not named has all its fields audited
+      audited_since: {incident: {"*": 2026-07-01 00:00:00, priority: 2026-07-04 00:00:00}}
 
 Values are native and served as the product's strings; what a row leaves out gets the default of its column. No rule
 runs while a file is loaded, so records, histories, approvals and tasks have to agree: ``sys_mod_count`` is the highest
 checkpoint, ``sys_updated_on`` the stamp of the last save. Own tables (``u_…``, ``x_…``) extend task.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -40,7 +42,7 @@ from connectors.servicenow.simulator.models import model_of
 from connectors.servicenow.simulator.table_api import as_text
 from connectors.servicenow.simulator.tables import Table
 
-_ACCESS = frozenset(("deny_tables", "deny_fields", "hide_rows", "deny_writes", "audited"))
+_ACCESS = frozenset(("deny_tables", "deny_fields", "hide_rows", "deny_writes", "audited", "audited_since"))
 
 
 def load(desk: Desk, path: Path) -> None:
@@ -55,7 +57,16 @@ def load(desk: Desk, path: Path) -> None:
     for name, rows in (document.get("tables") or {}).items():
         _fill(desk, name, rows or [])
     if "access" in document:
-        desk.access = _access(path, document["access"])
+        try:
+            desk.access = Access(**_access(document["access"]))
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
+
+
+def regulate(desk: Desk, given: Mapping[str, Any]) -> None:
+    """Grant and withdraw while the instance runs: what is named under ``access`` takes the place of what was."""
+    with desk.lock:
+        desk.access = replace(desk.access, **_access(given))
 
 
 def _document(path: Path) -> Mapping[str, Any]:
@@ -97,18 +108,22 @@ def _text(value: Any) -> str:
     return value.isoformat() if isinstance(value, date) else as_text(value)
 
 
-def _access(path: Path, given: Mapping[str, Any]) -> Access:
+def _access(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of ``Access`` that are given; raises ``ValueError`` for an unknown one."""
     unknown = given.keys() - _ACCESS
     if unknown:
-        raise ValueError(
-            f"{path}: unknown key {', '.join(sorted(unknown))} in access; known are {', '.join(sorted(_ACCESS))}"
-        )
-    sets = {name: _sets(given.get(name)) for name in ("hide_rows", "deny_writes", "audited")}
-    return Access(
-        deny_tables=frozenset(given.get("deny_tables") or ()),
-        deny_fields={table: _fields(denied) for table, denied in (given.get("deny_fields") or {}).items()},
-        **sets,
-    )
+        raise ValueError(f"unknown key {', '.join(sorted(unknown))} in access; known are {', '.join(sorted(_ACCESS))}")
+    read: dict[str, Callable[[Any], Any]] = {
+        **dict.fromkeys(("hide_rows", "deny_writes", "audited"), _sets),
+        "deny_tables": lambda names: frozenset(names or ()),
+        "deny_fields": lambda tables: {table: _fields(denied) for table, denied in (tables or {}).items()},
+        "audited_since": lambda tables: {table: _stamps(since) for table, since in (tables or {}).items()},
+    }
+    return {name: read[name](value) for name, value in given.items()}
+
+
+def _stamps(since: Mapping[str, Any]) -> dict[str, str]:
+    return {name: _text(at) for name, at in since.items()}
 
 
 def _sets(given: Mapping[str, Any] | None) -> dict[str, frozenset[str]]:

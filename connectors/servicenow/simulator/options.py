@@ -22,7 +22,13 @@ class Options:
     plugins: str = ""
     """Plug-ins that are active, by comma: ``cim`` (sn_cim_register), ``grc`` (sn_grc_issue), ``major`` (incidents)."""
     metrics: bool = False
-    """Whether a row of metric_instance is kept for each state of a task."""
+    """Whether a row of metric_instance is kept for each span in which a field of a task keeps its value."""
+    metric_fields: str = "state"
+    """Fields that have such a definition, by comma."""
+    metric_lag: float = 0.0
+    """Seconds after a save at which the product gets round to its rows; about 30 on a real instance."""
+    metrics_since: str = ""
+    """Instant (YYYY-MM-DD HH:MM:SS, UTC) at which the definitions became active; blank means always."""
     user_offset: float = -25200.0
     """Seconds east of UTC of the account's time zone, in which display values are written."""
     rate_limit: int = 0

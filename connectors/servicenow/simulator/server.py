@@ -21,7 +21,7 @@ from typing import Any, cast
 
 import orjson
 
-from connectors.servicenow.simulator import changes, files, metrics, people
+from connectors.servicenow.simulator import changes, files, people
 from connectors.servicenow.simulator.approvals import Approvals
 from connectors.servicenow.simulator.change_api import ChangeApi
 from connectors.servicenow.simulator.desk import Desk
@@ -29,6 +29,7 @@ from connectors.servicenow.simulator.faults import Faults, Rule, instead, read_r
 from connectors.servicenow.simulator.ledger import Ledger
 from connectors.servicenow.simulator.lively import Lively
 from connectors.servicenow.simulator.marks import digest
+from connectors.servicenow.simulator.metrics import Metrics
 from connectors.servicenow.simulator.options import Options, read_options
 from connectors.servicenow.simulator.pages import page
 from connectors.servicenow.simulator.slas import ServiceLevels
@@ -147,6 +148,8 @@ class Instance:
             case "POST", "/_sim/clock":
                 self.now.ahead += float(orjson.loads(request.body)["advance"])
                 return Reply(200, orjson.dumps({"now": self.now()}))
+            case "PATCH", "/_sim/access":
+                return self._regulate(request.body)
             case "GET", "/_sim/faults":
                 return Reply(200, orjson.dumps(self.faults.listed()))
             case "DELETE", "/_sim/faults":
@@ -166,6 +169,14 @@ class Instance:
             return Reply(200, orjson.dumps(people.act(self.desk, orjson.loads(body))))
         except (KeyError, TypeError, ValueError) as error:
             return failure(400, "Nobody can do that", f"{type(error).__name__}: {error}")
+
+    def _regulate(self, body: bytes) -> Reply:
+        """What an administrator grants and withdraws while the instance runs."""
+        try:
+            files.regulate(self.desk, orjson.loads(body))
+        except (AttributeError, TypeError, ValueError) as error:
+            return failure(400, "Nobody can be granted that", str(error))
+        return Reply(204)
 
     def _books(self) -> dict[str, Any]:
         with self.desk.lock:
@@ -346,6 +357,7 @@ class Simulator:
 def _desk(options: Options, now: Callable[[], float]) -> Desk:
     """An empty instance with the engines that every instance has."""
     levels = ServiceLevels()
+    metrics = Metrics(options.metric_fields.split(","), options.metric_lag, options.metrics_since)
     desk = Desk(
         clock=now,
         account=options.user,
@@ -358,7 +370,7 @@ def _desk(options: Options, now: Callable[[], float]) -> Desk:
             levels.follow,
             *([metrics.follow] if options.metrics else []),
         ),
-        timers=(levels.tick,),
+        timers=(levels.tick, metrics.tick),
     )
     if options.metrics:
         metrics.define(desk)
