@@ -183,6 +183,8 @@ class Application:
             ("DELETE", "/_sim/faults"): lambda _: self._clear_faults(),
             ("POST", "/_sim/clock"): self._advance,
             ("POST", "/_sim/move"): self._move,
+            ("POST", "/_sim/rename"): self._rename,
+            ("POST", "/_sim/browse"): self._browse,
             ("POST", "/_sim/decide"): self._decide,
             ("POST", "/_sim/act"): self._act_as,
             ("GET", "/_sim/issued"): lambda _: json_response(200, self._issued()),
@@ -229,6 +231,21 @@ class Application:
     def _move(self, body: bytes) -> Response:
         """``{"issue": key, "project": key, "by": person}``: what people do in the browser only."""
         return self._act(body, lambda editing, issue, asked: editing.move(issue, asked["project"]))
+
+    def _rename(self, body: bytes) -> Response:
+        """``{"project": key, "key": new key}``: what an administrator does."""
+        asked = orjson.loads(body)
+        if asked["project"] not in self._site.configuration.projects:
+            return json_response(404, {"errorMessages": ["There is no such project."], "errors": {}})
+        self._site.record({"do": "rename", "at": self.clock.millis(), "project": asked["project"], "key": asked["key"]})
+        return Response(204)
+
+    def _browse(self, body: bytes) -> Response:
+        """``{"project": key, "allowed": false}``: the account loses the permission to browse the project."""
+        asked = orjson.loads(body)
+        event = {"do": "browse", "at": self.clock.millis(), "project": asked["project"], "allowed": asked["allowed"]}
+        self._site.record(event)
+        return Response(204)
 
     def _decide(self, body: bytes) -> Response:
         """``{"issue": key, "approval": id, "decision": "approved" or "declined", "by": person}``."""

@@ -52,10 +52,15 @@ class Call:
         return Asker(self.caller.account_id if self.caller else "", self.zone, self.now)
 
     def issue(self) -> Issue:
-        issue = self.site.issue(self.path["issueIdOrKey"])
+        issue = self.visible(self.path["issueIdOrKey"])
         if issue is None or self.caller is None:
             raise Refusal(404, NO_ISSUE)
         return issue
+
+    def visible(self, reference: str) -> Issue | None:
+        """The issue with this id or key, if the account may see it; else there is none, as far as it is told."""
+        issue = self.site.issue(reference)
+        return None if issue is None or issue.project in self.site.configuration.unseen else issue
 
     def text(self, name: str) -> str | None:
         return self.query[name][0] if self.query.get(name) else None

@@ -4,7 +4,7 @@ Ids and names lead to one thing each; where they come from is ``site_files``'.
 """
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 CATEGORIES: Mapping[str, tuple[int, str, str]] = {
     "No Category": (1, "undefined", "medium-gray"),
@@ -186,7 +186,9 @@ _SYSTEM_FIELDS = (
 
 @dataclass(slots=True)
 class Configuration:
-    """The whole set-up. Changes only while data files are read."""
+    """The whole set-up. Changes only while data files are read, and when an administrator renames a project or takes
+    the account's permission to browse one.
+    """
 
     users: dict[str, User] = field(default_factory=dict)
     fields: dict[str, Field] = field(default_factory=lambda: {each.id: each for each in _SYSTEM_FIELDS})
@@ -204,6 +206,10 @@ class Configuration:
     """By id of the status."""
     service_levels: dict[str, ServiceLevel] = field(default_factory=dict)
     """By id."""
+    unseen: set[str] = field(default_factory=set)
+    """Keys of the projects that the account may not browse."""
+    _renamed: dict[str, str] = field(default_factory=dict)
+    """Former key of a project, in lower case -> the present one."""
     _people: dict[str, User] = field(default_factory=dict)
     _choices: dict[tuple[str, str], Named] = field(default_factory=dict)
 
@@ -229,10 +235,17 @@ class Configuration:
         return self._people.get(reference)
 
     def project(self, reference: str) -> Project | None:
-        """The project with this key, id or name, whatever the case."""
-        wanted = reference.casefold()
+        """The project with this key, former key, id or name, whatever the case, if the account may browse it."""
+        wanted = self._renamed.get(reference.casefold(), reference).casefold()
         names = ((each, (each.key, each.id, each.name)) for each in self.projects.values())
-        return next((each for each, forms in names if wanted in map(str.casefold, forms)), None)
+        found = next((each for each, forms in names if wanted in map(str.casefold, forms)), None)
+        return None if found is None or found.key in self.unseen else found
+
+    def rename(self, key: str, new: str) -> None:
+        """Give a project another key; the old one still leads there."""
+        project = replace(self.projects.pop(key), key=new)
+        self.projects[new] = project
+        self._renamed[key.casefold()] = new
 
     def named(self, kind: str, reference: str) -> Named | None:
         """The status, priority, resolution or issue type with this id or name."""

@@ -112,7 +112,7 @@ class Editing:
     def move(self, issue: Issue, reference: str) -> list[Event]:
         """Into another project: new key, same id; type and status stay where that project has them."""
         configuration = self._site.configuration
-        target = configuration.project(reference)
+        target = configuration.projects.get(reference) or configuration.project(reference)
         if target is None or target.key == issue.project:
             raise Refusal(400, errors={"project": "Specify a valid project ID or key"})
         key, kind = self._new_key(target.key), issue.values["issuetype"]

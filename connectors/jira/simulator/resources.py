@@ -69,7 +69,7 @@ def bulk_fetch(call: Call) -> Answer:
         raise Refusal(400, "Between 1 and 100 issue ids or keys must be given.")
     fields, properties = body.get("fields") or ["*navigable"], body.get("properties", ())
     shape = issue_shape(call, fields, body.get("expand", ()), properties)
-    found = {reference: call.site.issue(reference) for reference in wanted}
+    found = {reference: call.visible(reference) for reference in wanted}
     issues = b",".join(call.shown.issue(issue, shape) for issue in found.values() if issue)
     errors = [{"id": reference, "errorMessage": NO_ISSUE} for reference, issue in found.items() if issue is None]
     return Answer(200, b'{"issues":[' + issues + b'],"issueErrors":' + orjson.dumps(errors) + b"}")
@@ -262,7 +262,7 @@ def bulk_changelog(call: Call) -> Answer:
     if not token.isdecimal():
         raise Refusal(400, INVALID)
     start = int(token)
-    found = {issue.id: issue for reference in wanted if (issue := call.site.issue(str(reference)))}
+    found = {issue.id: issue for reference in wanted if (issue := call.visible(str(reference)))}
     entries = sorted(
         (history["created"], issue.id, number)
         for issue in found.values()

@@ -121,12 +121,12 @@ class Search:
         return bisect_left(ordered, (False, earliest), key=key)
 
     def _predicate(self, query: Query, asker: Asker) -> Predicate:
-        if query.where is None:
-            return lambda _: True
         try:
-            return self._language.predicate(query.where, asker)
+            matches = self._language.predicate(query.where, asker) if query.where else lambda _: True
         except JqlError as wrong:
             raise Refusal(400, str(wrong)) from None
+        unseen = self._site.configuration.unseen
+        return (lambda issue: issue.project not in unseen and matches(issue)) if unseen else matches
 
     def _visible(self, now: int) -> Mapping[int, Issue]:
         """The index as it is now; what was kept of an older one is forgotten."""

@@ -108,7 +108,7 @@ def _page(call: Call, address: str, values: Sequence[Json]) -> Json:
 
 def _request(call: Call) -> Issue:
     """The request of the address; refuses what is none and callers who are no agents."""
-    issue = call.site.issue(call.path["issueIdOrKey"])
+    issue = call.visible(call.path["issueIdOrKey"])
     configuration = call.site.configuration
     if issue is None or configuration.projects[issue.project].type_key != "service_desk" or issue.values.get("parent"):
         raise ServiceRefusal(404, _NO_REQUEST)

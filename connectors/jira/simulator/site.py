@@ -89,6 +89,12 @@ class SearchIndex:
         if self.behind:
             self.behind.put(number, issue, written_at)
 
+    def refresh(self) -> None:
+        """Answers may differ although no issue changed."""
+        self.generation += 1
+        if self.behind:
+            self.behind.refresh()
+
     def at(self, now: int) -> Mapping[int, Issue]:
         while self._pending and self._pending[0][0] <= now:
             _, number, issue = self._pending.popleft()
@@ -156,6 +162,8 @@ class Site:
             "link": self._link,
             "approval": self._approval,
             "move": self._move,
+            "rename": self._rename,
+            "browse": self._browse,
             "delete": self._delete,
         }[kind](event)
 
@@ -288,6 +296,22 @@ class Site:
         self._numbers[event["key"]] = issue.id
         self._use("key " + project, int(event["key"].rpartition("-")[2]))
         self._change(event)
+
+    def _rename(self, event: Event) -> None:
+        """A project gets another key: so do its issues, whose former keys still lead to them; nothing is updated."""
+        self.configuration.rename(event["project"], event["key"])
+        for issue in [each for each in self._issues.values() if each.project == event["project"]]:
+            key = f"{event['key']}-{issue.key.rpartition('-')[2]}"
+            self._numbers[key] = issue.id
+            self._use("key " + event["key"], int(key.rpartition("-")[2]))
+            former = (*issue.former_keys, issue.key)
+            self._put(replace(issue, key=key, project=event["key"], former_keys=former), event["at"])
+
+    def _browse(self, event: Event) -> None:
+        """The account loses the permission to browse a project, or gets it back; nobody is told."""
+        unseen = self.configuration.unseen
+        (unseen.discard if event["allowed"] else unseen.add)(event["project"])
+        self.index.refresh()
 
     def _delete(self, event: Event) -> None:
         issue = self._issues.pop(event["issue"])

@@ -106,6 +106,8 @@ class Desk:
         self.user_offset = user_offset
         self.access = Access()
         self.planted: dict[str, list[str]] = {}
+        self.deleted: dict[tuple[str, str], Row] = {}
+        """Table and ``sys_id`` -> the row, for as long as it can be restored."""
         self.tables = {name: Table(name, columns) for name, columns in stock_tables(plugins).items()}
         for name, values in stock_models():
             self._fill(name, ("sys_id",), (values,))
@@ -294,14 +296,32 @@ class Desk:
             self.tables["sys_journal_field"].insert([key, table.name, name, sys_id, text, stamp(at), by])
             self._audit(table, row, name, "", text, by, at)
 
-    def delete(self, table: Table, row: Row, by: str, at: float) -> None:
-        """Remove a row and leave the trail that deletes of audited tables leave."""
+    def overwrite(
+        self, table: Table, row: Row, values: Mapping[str, str], by: str, at: float, *, audited: bool
+    ) -> None:
+        """A script's write with ``autoSysFields(false)``: no counter, no stamp, no consequences."""
+        changed = {name: value for name, value in values.items() if table.get(row, name) != value}
+        olds = {name: table.get(row, name) for name in changed}
+        table.change(row, changed)
+        for name, value in changed.items():
+            if audited and not name.startswith("sys_"):
+                self._audit(table, row, name, olds[name], value, by, at)
+
+    def delete(self, table: Table, row: Row, by: str, at: float, *, trail: bool = True) -> None:
+        """Remove a row and leave the trail that deletes of audited tables leave; a bulk delete leaves none."""
         sys_id = table.get(row, "sys_id")
         table.remove(row)
-        if is_task(table.name):
+        self.deleted[table.name, sys_id] = row
+        if trail and is_task(table.name):
             name = table.get(row, "number")
-            trail = [digest(f"delete:{sys_id}"), table.name, sys_id, name, "", stamp(at), by]
-            self.tables["sys_audit_delete"].insert(trail)
+            told = [digest(f"delete:{sys_id}:{self._made}:{at}"), table.name, sys_id, name, "", stamp(at), by]
+            self.tables["sys_audit_delete"].insert(told)
+
+    def restore(self, table: Table, sys_id: str) -> Row:
+        """Bring a deleted row back; raises ``KeyError`` where none was deleted."""
+        row = self.deleted.pop((table.name, sys_id))
+        table.insert(row)
+        return row
 
     def accept(self, table: Table, row: Row | None, sent: Mapping[str, str]) -> dict[str, str]:
         """What of a client's write is taken over; the rest is dropped silently. Raises :class:`RefusedError`."""

@@ -1,41 +1,68 @@
 """What people and jobs do at the instance without the account of the API, for tests and rehearsals: ``/_sim/act``.
 
-Owns saves by anybody at any stamp, so that changes share a second or come late, and the list of all that was issued.
-What a save brings about is :mod:`.desk`'s.
+Owns saves by anybody at any stamp, so that changes share a second or come late, what no save is (archive, restore, a
+script's write past the system columns), and the list of all that was issued. What a save brings about is
+:mod:`.desk`'s.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from connectors.servicenow.simulator.desk import Desk
-from connectors.servicenow.simulator.marks import seconds
+from connectors.servicenow.simulator.marks import seconds, stamp
+from connectors.servicenow.simulator.tables import Row, Table
 
 _AUDIT = ("tablename", "documentkey", "fieldname", "sys_created_on")
 _NOTE = ("name", "element_id", "element", "sys_created_on")
+Asked = Mapping[str, Any]
 
 
-def act(desk: Desk, asked: Mapping[str, Any]) -> dict[str, str]:
+def act(desk: Desk, asked: Asked) -> dict[str, str]:
     """``{"table", "by", "values", "sys_id"?, "at"?, "delete"?, "workflow"?}``: an insert without ``sys_id``, else a
     save or delete. ``workflow: false``: a script saves past rules, auditing and metrics.
 
     ``at`` is the stamp of it, now if it is absent: an older one is what a long transaction leaves. Returns the row's id
-    and number. ``KeyError`` for a table or row that is not there.
+    and number. ``KeyError`` for a table or row that is not there. A delete with ``"trail": false`` is a bulk delete,
+    which ``sys_audit_delete`` does not tell. What no save is has a name, ``"do"``::
+
+        undelete   a deleted row as it was, its old stamps with it
+        archive    an archive rule moves the row to ar_<table>
+        overwrite  autoSysFields(false): counter and stamp stay, or are what ``values`` say
     """
     with desk.lock:
         table, by = desk.tables[asked["table"]], asked["by"]
         at = seconds(asked["at"]) if "at" in asked else desk.clock()
-        values = {name: str(value) for name, value in asked.get("values", {}).items()}
-        if "sys_id" not in asked:
-            row = desk.insert(table, values, by, at)
-        else:
-            row = table.rows[asked["sys_id"]]
-            if asked.get("delete"):
-                desk.delete(table, row, by, at)
-            elif not asked.get("workflow", True):
-                desk.save_quietly(table, row, values, by, at)
-            else:
-                desk.save(table, row, values, by, at)
+        row = _done(desk, table, asked, by, at)
         return {"sys_id": table.get(row, "sys_id"), "number": table.get(row, "number")}
+
+
+def _done(desk: Desk, table: Table, asked: Asked, by: str, at: float) -> Row:
+    """The row that something was done to."""
+    values = {name: str(value) for name, value in asked.get("values", {}).items()}
+    if "sys_id" not in asked:
+        return desk.insert(table, values, by, at)
+    if asked.get("do") == "undelete":
+        return desk.restore(table, asked["sys_id"])
+    row, workflow = table.rows[asked["sys_id"]], asked.get("workflow", True)
+    match asked.get("do", "delete" if asked.get("delete") else "save"):
+        case "save":
+            (desk.save if workflow else desk.save_quietly)(table, row, values, by, at)
+        case "delete":
+            desk.delete(table, row, by, at, trail=asked.get("trail", True))
+        case "overwrite":
+            desk.overwrite(table, row, values, by, at, audited=workflow)
+        case "archive":
+            _archive(desk, table, row, at)
+        case unknown:
+            raise ValueError(f"nobody knows how to do {unknown!r}")
+    return row
+
+
+def _archive(desk: Desk, table: Table, row: Row, at: float) -> None:
+    name = f"ar_{table.name}"
+    archive = desk.tables.setdefault(name, Table(name, [*table.columns, "sys_archived"]))
+    table.remove(row)
+    archive.insert(archive.row({**dict(zip(table.columns, row, strict=True)), "sys_archived": stamp(at)}))
 
 
 def issued(desk: Desk, names: Sequence[str]) -> dict[str, Any]:
