@@ -6,6 +6,7 @@ could not be read completely is told with it, so that nothing is inferred from i
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -30,6 +31,7 @@ LOOKED_AT_BY = {
     "links": ("LI1", "LI9"),
 }
 """Part -> checks that read it."""
+OPEN_PARTS = ("requested", "open", "work")
 OWN_TICKETS = "corrective_action"
 """The one process of which a ticket of ours is a case."""
 
@@ -127,6 +129,12 @@ class Chains:
     def is_cut(self, source_id: int, native_id: str) -> bool:
         """Whether the source is known to have kept back a part of the record's history."""
         return native_id in self._cut[source_id]
+
+    def as_of(self, now: int) -> "Chains":
+        """The same at another instant (ms), for cases that were gone after it."""
+        other = copy(self)
+        other._now = now
+        return other
 
     # --- which records are cases
 
@@ -277,7 +285,9 @@ class Chains:
             part.audited_fields() if self._audited[source.id, part.kind] else frozenset(),
             self._accounts[source.name],
         )
-        return (approvals if role == "approvals" else tasks)(facts, part, self._now)
+        standing = (approvals if role == "approvals" else tasks)(facts, part, self._now)
+        gone = {r.native_id: r.gone_at for r in records if r.gone_at is not None and r.gone_at <= self._now}
+        return _without_gone(standing, gone)
 
     # --- links
 
@@ -494,6 +504,17 @@ def _same_person(people: Sequence[tuple[str, str]]) -> dict[str, str]:
         one, other = sorted((root(name), root(account)))
         stands[other] = one
     return {name: root(name) for name in stands}
+
+
+def _without_gone(parts: pl.DataFrame, gone: Mapping[str, int | None]) -> pl.DataFrame:
+    """A part that its source no longer shows waits for nobody: what was still open of it counts as cancelled. What was
+    decided or done before stays."""
+    if not gone:
+        return parts
+    open_ = pl.col("id").is_in(list(gone)) & pl.col("state").is_in(OPEN_PARTS)
+    since = pl.col("id").replace_strict(gone, default=None, return_dtype=pl.Int64)
+    ended = [pl.when(open_).then(since).otherwise("ended_at").alias("ended_at")] if "ended_at" in parts.columns else []
+    return parts.with_columns(pl.when(open_).then(pl.lit("cancelled")).otherwise("state").alias("state"), *ended)
 
 
 def _only(log: CaseLog, cases: Sequence[int]) -> CaseLog:

@@ -18,9 +18,11 @@ from itsms_sync.records import (
     Configuration,
     Directory,
     Facts,
+    Fate,
     Gap,
     Identity,
     Page,
+    Presence,
     Row,
     Ticket,
     Window,
@@ -62,6 +64,20 @@ class Connector(Protocol):
 
     def pull(self, kind: str, window: Window) -> Iterator[Page] | Gap:
         """Records and history of ``kind`` since the window's cursors, page by page, each complete and checked."""
+        ...
+
+    def present(self, kind: str, window: Window, cursor: str) -> Iterator[Presence] | Gap:
+        """Every record of ``kind`` that the account sees now, in an order that no change of a record disturbs, behind
+        ``cursor`` (empty: from the start). Of ``window`` only fields and page size count. No short page ends it.
+        """
+        ...
+
+    def fate(self, kind: str, ids: Sequence[str], window: Window) -> Sequence[Fate] | Gap:
+        """What became of each of these records; absence alone is never taken for deletion."""
+        ...
+
+    def read(self, kind: str, window: Window, ids: Sequence[str]) -> Iterator[Page] | Gap:
+        """These records with their whole histories, as ``pull`` would give them. Their cursors say nothing."""
         ...
 
     def directory(self) -> Directory | Gap:

@@ -15,8 +15,14 @@ from itsms_sync.ingest import Clock, Ingest, ReadSource, SourceReport
 from itsms_sync.judging import JudgementReport, Judging
 from itsms_sync.outbox import Outbox, OutboxReport
 from itsms_sync.procedures.library import Library
+from itsms_sync.reconciling import Reconciling
 from itsms_sync.records import Write
 from itsms_sync.store import decided
+from itsms_sync.store.reconciled import Run
+
+RECONCILE_AT_ONCE = 20.0
+"""A comparison by id takes this long of one pass at most (s); the next pass goes on with it."""
+_COMPARED = ("kind", "extent", "state", "known", "seen", "missed", "gone", "doubtful", "problem")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +37,8 @@ class CycleReport:
     """source -> requirement -> share of the cases that ended before go-live; they open nothing."""
     off: tuple[str, ...]
     """Processes with deviations for which writing is off."""
+    reconciled: tuple[Run, ...] = ()
+    """Comparisons by id that were worked on."""
 
     def figures(self) -> dict[str, Any]:
         """The pass in figures and names of ours: for the log's canonical line, the database and machines."""
@@ -57,8 +65,14 @@ class CycleReport:
             ],
             "digests": len(self.digests),
             "writing_off": list(self.off),
+            "reconciled": [compared(run) for run in self.reconciled],
         }
         return figures if self.outbox is None else {**figures, "outbox": self.outbox.figures()}
+
+
+def compared(run: Run) -> dict[str, Any]:
+    """A comparison by id in figures and names of ours."""
+    return {name: getattr(run, name) for name in _COMPARED}
 
 
 class Cycle:
@@ -71,6 +85,7 @@ class Cycle:
         sources: Sequence[ReadSource],
         live: Sequence[LiveSource],
         ingest: Ingest,
+        reconciling: Reconciling,
         judging: Judging,
         outbox: Outbox | None,
         rules: TicketRules | None,
@@ -81,6 +96,7 @@ class Cycle:
         self._sources = sources
         self._live = live
         self._ingest = ingest
+        self._reconciling = reconciling
         self._judging = judging
         self._outbox = outbox
         self._rules = rules
@@ -105,6 +121,8 @@ class Cycle:
         for source in self._sources:
             reports.append(self._ingest.poll(source))
             between()
+        reconciled = self._reconciling.go_on(self._sources, RECONCILE_AT_ONCE)
+        between()
         judgement = self._judging.run(now, learned_at, between=between)
         between()
         step = Deciding(self._engine, self._library, self._live, self._rules, now)
@@ -122,6 +140,7 @@ class Cycle:
             outbox,
             outcome.before,
             outcome.off,
+            tuple(reconciled),
         )
 
     def _act(self, *, dry_run: bool) -> OutboxReport | None:

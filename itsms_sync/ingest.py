@@ -4,8 +4,8 @@ Owns windows, gaps and coverage records. A page that is not stored moves no curs
 next poll asks again from the last stored page.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from sqlalchemy import Connection, Engine
 
@@ -45,6 +45,11 @@ class ReadSource:
     """Kind of record -> what of it is asked for."""
     overlap: int
     page_size: int
+
+    def window(self, kind: str, cursors: Mapping[str, str]) -> Window:
+        """What is asked for of the kind."""
+        fields = self.kinds[kind]
+        return Window(fields.names, cursors, self.overlap, self.page_size, fields.persons, fields.texts)
 
 
 @dataclass(slots=True)
@@ -121,8 +126,7 @@ class Ingest:
 
     def _read_kind(self, source: ReadSource, kind: str, fields: Fields, report: SourceReport) -> None:
         cursors = source.ingested.begin_kind(kind, fields.names, self._clock())
-        parked = source.ingested.parked()
-        window = Window(fields.names, cursors, source.overlap, source.page_size, fields.persons, fields.texts, parked)
+        window = replace(source.window(kind, cursors), parked=source.ingested.parked())
         try:
             pages = source.connector.pull(kind, window)
             if isinstance(pages, Gap):
@@ -135,8 +139,21 @@ class Ingest:
         # its cases are not judged on half of what there is to know.
         source.ingested.end_kind(kind)
 
+    def read_named(self, source: ReadSource, kind: str, ids: Sequence[str]) -> SourceReport:
+        """Records that no poll has brought, with their histories. They are covered as named: that says nothing of
+        windows, and moves no cursor. Raises what the connector raises.
+        """
+        report = SourceReport(source.name)
+        pages = source.connector.read(kind, source.window(kind, {}), ids)
+        if isinstance(pages, Gap):
+            self._note(source, [pages], report)
+        else:
+            named = (replace(page, closed=False, asked=f"by id, missed by polls: {page.asked}") for page in pages)
+            self._store_pages(source, kind, named, report, None)
+        return report
+
     def _store_pages(
-        self, source: ReadSource, kind: str, pages: Iterator[Page], report: SourceReport, told: "_Told"
+        self, source: ReadSource, kind: str, pages: Iterator[Page], report: SourceReport, told: "_Told | None"
     ) -> None:
         polls: dict[str, int] = {}
         rows: dict[str, int] = {}
@@ -150,7 +167,7 @@ class Ingest:
                 report.pages += 1
                 report.gaps.extend(page.gaps)
                 self._progress(source.name, page.stream, rows[page.stream])
-        if kind in polls:
+        if kind in polls and told is not None:
             with self._engine.begin() as connection:
                 source.ingested.close_unasked(connection, kind, polls, self._clock())
 
@@ -161,16 +178,16 @@ class Ingest:
         kind: str,
         page: Page,
         polls: dict[str, int],
-        told: "_Told",
+        told: "_Told | None",
     ) -> int:
-        """Returns how many of the rows were new."""
+        """Returns how many of the rows were new. Without ``told`` the page is of named records."""
         at = self._clock()
         if page.stream not in polls:
-            polls[page.stream] = source.ingested.begin_poll(connection, page, at)
+            polls[page.stream] = source.ingested.begin_poll(connection, page, at, named=told is None)
         new = source.ingested.new_rows(connection, page)
         facts = self._facts(source, kind, page, len(new), [row for row, _, _ in new])
-        source.ingested.store(connection, polls[page.stream], kind, page, new, facts, at)
-        for reason in told.made_good(page):
+        source.ingested.store(connection, polls[page.stream], kind, page, new, facts, at, moving=told is not None)
+        for reason in told.made_good(page) if told is not None else ():
             source.ingested.close_gaps(connection, page.stream, reason, at)
         return len(new)
 
@@ -178,7 +195,7 @@ class Ingest:
     def _facts(source: ReadSource, kind: str, page: Page, new: int, rows: list[Row]) -> Facts:
         """The facts in the new rows; most pages are new as a whole, and the connector has translated those already."""
         if new == len(page.rows):
-            return Facts(page.records, page.events)
+            return Facts(page.records, page.events, page.gone)
         return source.plugin.translate(kind, rows)
 
     def _note(self, source: ReadSource, gaps: list[Gap], report: SourceReport) -> None:

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Engine
 from itsms_sync import __version__
 from itsms_sync.chains import OWN_TICKETS, Accounts, Chains, events_frame, observed_frame, records_frame
 from itsms_sync.conformance.kernel import CHECKS, judge
-from itsms_sync.conformance.verdicts import BY_SHORT_CUT, NOT_READ, VERDICTS, Status
+from itsms_sync.conformance.verdicts import BY_SHORT_CUT, GONE, NOT_READ, RUNNING, STILL_OPEN, VERDICTS, Status
 from itsms_sync.procedures.library import Library
 from itsms_sync.records import Gap
 from itsms_sync.relating import JudgedSource, Relating
@@ -218,23 +218,39 @@ class _Part:
     def judge(
         self, connection: Connection, records: Sequence[StoredRecord]
     ) -> tuple[JudgementReport, dict[int, int | None]]:
-        """What changed, and when each record has to be judged next (ms)."""
+        """What changed, and when each record has to be judged next (ms). A case that vanished from its source is judged
+        as of then: no limit runs out on it any more, and what was wrong before stays wrong."""
+        report, due_at = JudgementReport(), dict[int, int | None]()
+        for gone_at, group in _by_end(records, self._judgement.now):
+            told, rechecks = self._judge_as_of(connection, group, gone_at)
+            report, due_at = report.plus(told), {**due_at, **rechecks}
+        return report, due_at
+
+    def _judge_as_of(
+        self, connection: Connection, records: Sequence[StoredRecord], gone_at: int | None
+    ) -> tuple[JudgementReport, dict[int, int | None]]:
+        now = self._judgement.now if gone_at is None else gone_at
         cases = self._cases(connection, records)
         others = sorted({item.id for item in records} - {item.id for item in cases})
         ids = [item.id for item in cases]
         judged, at = self._judged, self._judgement.learned_at
-        log = self._log(connection, cases)
-        verdicts = self._verdicts(connection, log, ids)
+        log = self._log(connection, cases, now)
+        verdicts = self._verdicts(connection, log, ids, now)
+        if gone_at is not None:
+            verdicts = _ended_for_good(verdicts, [item.tombstone for item in cases])
         changes = _changes(_with_record_ids(verdicts, ids), judged.current(connection, sorted([*ids, *others])))
         judged.replace(connection, self._judgement.id, changes.superseded, changes.new, at)
         judged.end_deviations(connection, changes.ended, at)
         judged.open_deviations(connection, changes.opened, at)
-        judged.keep_states(connection, self._states(log, ids))
+        judged.keep_states(connection, self._states(log, ids, gone_at))
         self._settle_untraced(connection, log, cases)
         judged.forget_states(connection, others)
         unmapped = {f"{a}={v}": n for a, v, n in log.unmapped.iter_rows()}
         report = JudgementReport(len(ids), len(changes.new), len(changes.opened), len(changes.ended), unmapped=unmapped)
-        return report, {**dict.fromkeys(others), **_rechecks(verdicts, log, ids)}
+        rechecks = _rechecks(verdicts, log, ids) if gone_at is None else dict.fromkeys(ids)
+        vanish = {item.id: item.gone_at for item in cases if gone_at is None and item.gone_at is not None}
+        soonest = {id_: min(vanish[id_], at or vanish[id_]) for id_, at in rechecks.items() if id_ in vanish}
+        return report, {**dict.fromkeys(others), **rechecks, **soonest}
 
     def _cases(self, connection: Connection, records: Sequence[StoredRecord]) -> list[StoredRecord]:
         """The cases of the process among the records: meant by the mapping, not led by another record, not our own."""
@@ -249,26 +265,26 @@ class _Part:
     def _is_ours(self, item: StoredRecord) -> bool:
         return self._process != OWN_TICKETS and self._chains.is_own_ticket(self._source.name, item.native_id)
 
-    def _log(self, connection: Connection, cases: Sequence[StoredRecord]) -> CaseLog:
+    def _log(self, connection: Connection, cases: Sequence[StoredRecord], now: int) -> CaseLog:
         cut = [self._chains.is_cut(self._source.id, item.native_id) for item in cases]
         frame = records_frame(cases, self._mapping.source_fields(), cut)
         ids = [item.id for item in cases]
-        return from_history(frame, events_frame(connection, ids), self._basis(), observed_frame(connection, ids))
+        return from_history(frame, events_frame(connection, ids), self._basis(now), observed_frame(connection, ids))
 
-    def _verdicts(self, connection: Connection, log: CaseLog, ids: Sequence[int]) -> pl.DataFrame:
+    def _verdicts(self, connection: Connection, log: CaseLog, ids: Sequence[int], now: int) -> pl.DataFrame:
         versions = self._library.procedures[self._process]
-        pieces = self._chains.around(connection, log, self._process, self._source.id, ids)
-        judged = [judge(piece, versions, self._types, self._judgement.now) for piece in pieces]
+        pieces = self._chains.as_of(now).around(connection, log, self._process, self._source.id, ids)
+        judged = [judge(piece, versions, self._types, now) for piece in pieces]
         return pl.concat([pl.DataFrame(schema=VERDICTS), *judged])
 
-    def _basis(self) -> Basis:
+    def _basis(self, now: int) -> Basis:
         has_history = self._chains.has_history(self._source.id, self._mapping.kind)
         fields = self._mapping.audited_fields() if has_history else frozenset()
-        return Basis(self._mapping, self._judgement.now, fields, self._judgement.accounts[self._source.name])
+        return Basis(self._mapping, now, fields, self._judgement.accounts[self._source.name])
 
     def _settle_untraced(self, connection: Connection, log: CaseLog, cases: Sequence[StoredRecord]) -> None:
         """What the history ought to tell of these cases and does not is a gap on each; what it tells by now is none."""
-        fields = self._basis().audited
+        fields = self._basis(self._judgement.now).audited
         if not fields:
             return
         kind = self._mapping.kind
@@ -281,7 +297,8 @@ class _Part:
         records = [item.native_id for item in cases]
         self._source.ingested.settle_untraced(connection, kind, records, fields, found, self._judgement.learned_at)
 
-    def _states(self, log: CaseLog, ids: Sequence[int]) -> list[CaseState]:
+    def _states(self, log: CaseLog, ids: Sequence[int], gone_at: int | None) -> list[CaseState]:
+        """A case that is gone is no longer open, in whatever state it was."""
         process = self._library.process(self._process)
         scope = _last(process.scope_by, log, otherwise="all")
         place = _last(process.place_by, log, otherwise="")
@@ -296,7 +313,7 @@ class _Part:
         )
         frame = frame.join(log.cases.select("case", "opened"), on="case", how="left", maintain_order="left")
         return [
-            CaseState(ids[case], opened, entered if state in final else None, state, scope, place, ",".join(visited))
+            CaseState(ids[case], opened, entered if state in final else gone_at, state, scope, place, ",".join(visited))
             for case, entered, state, scope, place, visited, opened in frame.iter_rows()
         ]
 
@@ -311,6 +328,28 @@ def counting(
     seen = besides(records, events, observed, Basis(mapping, now, kept, frozenset()))
     told = (seen.steps.select("field", "at", "new"), seen.initial.select("field", "at", "value"))
     return {(field, at, new) for frame in told for field, at, new in frame.iter_rows()}
+
+
+def _by_end(records: Sequence[StoredRecord], now: int) -> list[tuple[int | None, list[StoredRecord]]]:
+    """Records with the instant (ms) at which they had vanished by ``now``; ``None`` for those that are there."""
+    groups: dict[int | None, list[StoredRecord]] = {}
+    for item in records:
+        groups.setdefault(item.gone_at if item.gone_at is not None and item.gone_at <= now else None, []).append(item)
+    return list(groups.items())
+
+
+def _ended_for_good(verdicts: pl.DataFrame, tombstones: Sequence[str | None]) -> pl.DataFrame:
+    """What was still to be decided when the case vanished stays unknown."""
+    why = pl.DataFrame(
+        {"case": pl.Series(range(len(tombstones)), dtype=pl.UInt32), "why": pl.Series(tombstones, dtype=pl.String)}
+    )
+    undecided = pl.col("recheck_at").is_not_null() | pl.col("reason").is_in((STILL_OPEN, RUNNING))
+    settled = verdicts.join(why, on="case", how="left", maintain_order="left").with_columns(
+        pl.when(undecided).then(pl.lit(Status.UNKNOWN.value)).otherwise("status").alias("status"),
+        pl.when(undecided).then(pl.lit(GONE) + pl.col("why")).otherwise("reason").alias("reason"),
+        pl.lit(None, pl.Int64).alias("recheck_at"),
+    )
+    return settled.select(verdicts.columns)
 
 
 def _last(attribute: str | None, log: CaseLog, *, otherwise: str) -> pl.Expr:

@@ -92,6 +92,34 @@ class Gap(NamedTuple):
     field: str | None = None
 
 
+class What(StrEnum):
+    """What became of a record that a source no longer shows."""
+
+    PRESENT = "present"
+    """It is there after all."""
+    DELETED = "deleted"
+    ARCHIVED = "archived"
+    MOVED = "moved"
+    """To where nothing is read."""
+    UNREADABLE = "unreadable"
+    """Deleted or hidden from the account; the source does not tell which."""
+
+
+class Fate(NamedTuple):
+    """What became of one record."""
+
+    id: str
+    what: str
+    note: str = ""
+    """For people: where it went, or why it cannot be told."""
+    at: Millis | None = None
+    """When, if the source tells."""
+    by: str | None = None
+    """Who, as a pseudonym, if the source tells."""
+    record: Record | None = None
+    """As it stands, if it is present, with those of the window's fields that came along."""
+
+
 @dataclass(frozen=True, slots=True)
 class Window:
     """What one poll asks for."""
@@ -128,6 +156,24 @@ class Page:
     """The question in the source's own language, for the coverage record."""
     server_time: Millis | None
     gaps: Sequence[Gap] = ()
+    gone: Sequence[Fate] = ()
+    """Records of which the source itself says that they were deleted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Presence:
+    """One answer of the source about which records of a kind are there, complete and checked."""
+
+    records: Sequence[Record]
+    """As they stand, without their histories, with those of the window's fields that came along; ``updated`` is 0 where
+    the source does not tell it."""
+    cursor: str
+    """Where the enumeration goes on behind this page, in the connector's own text."""
+    closed: bool
+    """Whether this page was the last: all records were shown."""
+    asked: str
+    server_time: Millis | None
+    gaps: Sequence[Gap] = ()
 
 
 class Facts(NamedTuple):
@@ -135,6 +181,7 @@ class Facts(NamedTuple):
 
     records: Sequence[Record]
     events: Sequence[Event]
+    gone: Sequence[Fate] = ()
 
 
 @dataclass(frozen=True, slots=True)

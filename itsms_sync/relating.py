@@ -16,8 +16,9 @@ from itsms_sync.procedures.library import Library
 from itsms_sync.sms.mapping import Mapping as MappingDocument
 from itsms_sync.sms.relations import Tie, named
 from itsms_sync.store import related
-from itsms_sync.store.ingested import NEW_FACTS, Ingested
+from itsms_sync.store.ingested import Ingested
 from itsms_sync.store.related import Naming, NewRecord, Relation
+from itsms_sync.store.schema import NEW_FACTS
 
 STEPS = 3
 """How far pairs and looked-through links are followed."""

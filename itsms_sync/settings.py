@@ -137,6 +137,10 @@ class Schedule(Strict):
     poll_every: PositiveDuration = timedelta(minutes=1)
     reload_documents_at: Annotated[str, StringConstraints(pattern=r"^\d\d:\d\d$")] = "00:05"
     """Time of day (UTC) at which documents are read again, besides SIGHUP."""
+    reconcile_open_every: PositiveDuration = timedelta(days=1)
+    """How often records that are open, or changed within two months, are compared with the source by their ids."""
+    reconcile_all_every: PositiveDuration = timedelta(days=7)
+    """How often all records are compared: what was deleted, archived, moved or dated back is known after this time."""
 
 
 class Settings(Strict):

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit
 
 import pytest
@@ -34,8 +34,11 @@ from itsms_sync.records import (
     Identity,
     Millis,
     Page,
+    Presence,
+    Record,
     Row,
     Ticket,
+    What,
     Window,
     Write,
     Written,
@@ -43,6 +46,7 @@ from itsms_sync.records import (
 
 # --- the wire ---------------------------------------------------------------------------------------------------------
 
+P = TypeVar("P")
 Asked = Sequence[tuple[str, str]]
 """Method and target of the requests so far, oldest first, the present one last."""
 _LOGIN_PAGE = b"<!DOCTYPE html><html><body><h1>Log in to continue</h1></body></html>"
@@ -267,6 +271,9 @@ _EMPTY = Window(("number",), {}, 60_000, 100)
 CALLS: Mapping[str, Callable[[Connector, Case], Any]] = {
     "identify": lambda connector, case: connector.identify(),
     "pull": lambda connector, case: _drained(connector.pull(case.kind, case.window or _EMPTY)),
+    "present": lambda connector, case: _drained(connector.present(case.kind, case.window or _EMPTY, "")),
+    "fate": lambda connector, case: connector.fate(case.kind, ["1" * 8], case.window or _EMPTY),
+    "read": lambda connector, case: _drained(connector.read(case.kind, case.window or _EMPTY, ["1" * 8])),
     "directory": lambda connector, case: connector.directory(),
     "configuration": lambda connector, case: connector.configuration(case.kind),
     "find": lambda connector, case: connector.find("SPOILED.all.g1"),
@@ -278,6 +285,9 @@ CALLS: Mapping[str, Callable[[Connector, Case], Any]] = {
 ANSWERS: Mapping[str, type] = {
     "identify": Identity,
     "pull": list,
+    "present": list,
+    "fate": Sequence,
+    "read": list,
     "directory": Directory,
     "configuration": Configuration,
     "find": Sequence,
@@ -397,6 +407,7 @@ class ConnectorContract:
         for page in pages:
             facts = case.plugin.translate(case.kind, page.rows)
             assert (list(facts.records), list(facts.events)) == (list(page.records), list(page.events))
+            assert list(facts.gone) == list(page.gone)
             assert all(row.stream == page.stream for row in page.rows)
             assert isinstance(page.cursor, str)
             assert page.asked
@@ -472,6 +483,73 @@ class ConnectorContract:
             assert set() == {name for row in page.rows for name in row.body} - set(page.fields)
         fetched = b"".join(wire.answered).decode("utf-8", "replace")
         assert [] == [word for word in case.unasked if word in fetched]
+
+    # --- what is there
+
+    def test_presence_shows_every_record_once(self, case: Case, connector: Connector) -> None:
+        known = {record.id: record for page in _pages(case, connector) for record in page.records}
+        pages = _presences(case, connector)
+        assert [*[False] * (len(pages) - 1), True] == [page.closed for page in pages]
+        shown = [record for page in pages for record in page.records]
+        assert sorted(known) == sorted(record.id for record in shown)
+        assert all(_agree(record, known[record.id]) for record in shown)
+        assert all(page.asked for page in pages)
+
+    def test_small_pages_of_presence_go_on_where_they_stood(self, case: Case, connector: Connector) -> None:
+        whole = _presences(case, connector)
+        assert len(whole) > 1, "the window's pages are too large to test borders between them"
+        for kept in range(len(whole) - 1):
+            rest = _presences(case, connector, whole[kept].cursor)
+            before = {record.id for page in whole[: kept + 1] for record in page.records}
+            after = {record.id for page in rest for record in page.records}
+            assert {record.id for page in whole for record in page.records} == before | after
+
+    def test_presence_keeps_persons_behind_the_border(
+        self, case: Case, connector: Connector, border: Pseudonyms
+    ) -> None:
+        records = [record for page in _presences(case, connector) for record in page.records]
+        values = {text for record in records for text in record.fields.values() if text}
+        assert set() == values & (border.persons | border.texts)
+
+    def test_a_spoiled_answer_never_ends_presence(self, case: Case, wire: Wire, border: Pseudonyms) -> None:
+        """Absence follows from what presence shows, so it shows all or raises."""
+        whole = {record.id for page in _presences(case, _connected(case, wire, border)) for record in page.records}
+        for fault, number in ((fault, number) for fault in FAULTS for number in (1, 2)):
+            start, connector = len(wire.asked), _connected(case, wire, border)
+            wire.misbehave(fault, when=lambda asked, last=start + number: len(asked) >= last)  # type: ignore[misc]
+            shown: list[Presence] = []
+            failed = _failure(lambda connector=connector, shown=shown: _shown(case, connector, shown), case)  # type: ignore[misc]
+            wire.behave()
+            assert failed is not None or whole == {record.id for page in shown for record in page.records}, fault
+            assert failed is None or not any(page.closed for page in shown), fault
+
+    def test_what_is_there_is_told_to_be_there(self, case: Case, connector: Connector) -> None:
+        shown = {record.id: record for page in _presences(case, connector) for record in page.records}
+        told = connector.fate(case.kind, sorted(shown), case.window or _EMPTY)
+        assert not isinstance(told, Gap)
+        assert sorted(shown) == [fate.id for fate in told]
+        assert {What.PRESENT.value} == {fate.what for fate in told}
+        assert all(fate.record is not None and _agree(fate.record, shown[fate.id]) for fate in told)
+
+    def test_what_nobody_knows_is_not_told_to_be_deleted(self, case: Case, connector: Connector) -> None:
+        _presences(case, connector)
+        unknown = ["9" * 8, "8" * 8]
+        told = connector.fate(case.kind, unknown, case.window or _EMPTY)
+        assert not isinstance(told, Gap)
+        assert [(id_, What.UNREADABLE.value) for id_ in unknown] == [(fate.id, fate.what) for fate in told]
+        assert all(fate.note for fate in told)
+
+    def test_named_records_come_as_a_poll_gives_them(self, case: Case, connector: Connector) -> None:
+        whole = _pages(case, connector)
+        ids = sorted({record.id for page in whole for record in page.records})[::3]
+        _presences(case, connector)
+        some = _drained(connector.read(case.kind, case.window or _EMPTY, ids))
+        assert not isinstance(some, Gap)
+        chosen = [page for page in whole if page.records or page.events]
+        records = {record for page in chosen for record in map(_frozen_record, page.records) if record[1] in ids}
+        events = {event for page in chosen for event in page.events if event.record in ids}
+        assert records == {record for page in some for record in map(_frozen_record, page.records)}
+        assert events == {event for page in some for event in page.events}
 
     # --- writing
 
@@ -576,7 +654,7 @@ def _connected(case: Case, wire: Wire, border: Pseudonyms) -> Connector:
     return case.plugin.connect(quick_access(case.plugin, wire.url, case.options, case.credential, border))
 
 
-def _drained(pages: Iterator[Page] | Gap) -> list[Page] | Gap:
+def _drained(pages: Iterator[P] | Gap) -> list[P] | Gap:
     return pages if isinstance(pages, Gap) else list(pages)
 
 
@@ -611,6 +689,33 @@ def _pages(case: Case, connector: Connector, window: Window | None = None) -> li
         assert _is_told(pulled)
         pytest.skip(f"no source: {pulled.message}")
     return pulled
+
+
+def _presences(case: Case, connector: Connector, cursor: str = "") -> list[Presence]:
+    shown = _drained(connector.present(case.kind, case.window or _EMPTY, cursor))
+    if isinstance(shown, Gap):
+        assert _is_told(shown)
+        pytest.skip(f"not enumerated: {shown.message}")
+    return shown
+
+
+def _shown(case: Case, connector: Connector, into: list[Presence]) -> None:
+    pages = connector.present(case.kind, case.window or _EMPTY, "")
+    assert not isinstance(pages, Gap)
+    for page in pages:
+        into.append(page)
+
+
+def _agree(one: Record, other: Record) -> bool:
+    """Whether both tell the same of a record, as far as both tell it."""
+    shared = one.fields.keys() & other.fields.keys()
+    return (one.label, one.updated, one.version) == (other.label, other.updated, other.version) and all(
+        one.fields[name] == other.fields[name] for name in shared
+    )
+
+
+def _frozen_record(record: Record) -> tuple[Any, ...]:
+    return (*record[:-1], json.dumps(record.fields, sort_keys=True))
 
 
 def _found(connector: Connector, key: str) -> list[Ticket]:

@@ -6,7 +6,7 @@ The only place that makes a clock, a sleep and a stop and opens the database; ev
 import random
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     from itsms_sync.connector import Connector, Plugin
     from itsms_sync.cycle import Cycle, CycleReport
     from itsms_sync.http import Http, Limits, Stop
-    from itsms_sync.ingest import Fields, Progress
+    from itsms_sync.ingest import Fields, Ingest, Progress, ReadSource
     from itsms_sync.judging import Judging
     from itsms_sync.outbox import Outbox
+    from itsms_sync.reconciling import Cadence, Reconciling
     from itsms_sync.relating import JudgedSource
     from itsms_sync.settings import Source
     from itsms_sync.store.ingested import Ingested
@@ -59,6 +60,9 @@ class Wired:
     configuration: Configuration
     engine: "Engine"
     cycle: "Cycle"
+    ingest: "Ingest"
+    reconciling: "Reconciling"
+    read_sources: "Sequence[ReadSource]"
     judging: "Judging"
     sources: Mapping[str, "tuple[Ingested, Plugin]"]
     outbox: "Outbox | None"
@@ -179,15 +183,20 @@ class _Builder:
         from itsms_sync.cycle import Cycle
         from itsms_sync.ingest import Ingest
         from itsms_sync.judging import Judging
+        from itsms_sync.reconciling import Reconciling
 
-        outbox = self._outbox()
+        outbox, sources = self._outbox(), self._read_sources()
+        clock, monotonic = self._time.wall, self._time.monotonic
+        ingest = Ingest(self._engine, clock, progress)
+        reconciling = Reconciling(self._engine, ingest, self._cadence(), clock, monotonic, progress)
         judging = Judging(self._engine, self._configuration.library, self._judged())
         cycle = Cycle(
             self._engine,
             self._configuration.library,
-            self._read_sources(),
+            sources,
             self._live(),
-            Ingest(self._engine, self._time.wall, progress),
+            ingest,
+            reconciling,
             judging,
             outbox,
             self._rules(),
@@ -197,6 +206,9 @@ class _Builder:
             configuration=self._configuration,
             engine=self._engine,
             cycle=cycle,
+            ingest=ingest,
+            reconciling=reconciling,
+            read_sources=sources,
             judging=judging,
             sources={
                 name: (self._ingested[name], self._plugins[name])
@@ -257,6 +269,15 @@ class _Builder:
                 raise Refused(str(error)) from error
 
         return read
+
+    def _cadence(self) -> "Cadence":
+        from itsms_sync.reconciling import Cadence
+
+        schedule = self._settings.schedule
+        return Cadence(
+            int(schedule.reconcile_open_every.total_seconds() * 1000),
+            int(schedule.reconcile_all_every.total_seconds() * 1000),
+        )
 
     def _read_sources(self) -> list[Any]:
         from itsms_sync.ingest import ReadSource

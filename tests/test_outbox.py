@@ -20,10 +20,12 @@ from itsms_sync.records import (
     Block,
     Configuration,
     Directory,
+    Fate,
     Gap,
     Identity,
     Item,
     Page,
+    Presence,
     Ticket,
     Window,
     Write,
@@ -108,6 +110,15 @@ class Tracker:
 
     def directory(self) -> Directory | Gap:
         return Gap("directory", "not-served", "it receives tickets only")
+
+    def present(self, kind: str, window: Window, cursor: str) -> Iterator[Presence] | Gap:
+        return Gap(kind, "not-reconciled", "nothing is told")
+
+    def fate(self, kind: str, ids: Sequence[str], window: Window) -> Sequence[Fate] | Gap:
+        return Gap(kind, "not-reconciled", "nothing is told")
+
+    def read(self, kind: str, window: Window, ids: Sequence[str]) -> Iterator[Page] | Gap:
+        return Gap(kind, "not-reconciled", "nothing is told")
 
     def configuration(self, kind: str) -> Configuration | Gap:
         return Gap(kind, "not-served", "it receives tickets only")

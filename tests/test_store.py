@@ -29,11 +29,13 @@ from itsms_sync.records import (
     Directory,
     Event,
     Facts,
+    Fate,
     Gap,
     Group,
     Identity,
     Page,
     Person,
+    Presence,
     Record,
     Row,
     Ticket,
@@ -211,6 +213,15 @@ class Scripted:
     def directory(self) -> Directory | Gap:
         self.asked.append("directory")
         return Directory(self.people, self.groups, self.lacks)
+
+    def present(self, kind: str, window: Window, cursor: str) -> Iterator[Presence] | Gap:
+        return Gap(kind, "not-reconciled", "nothing is told")
+
+    def fate(self, kind: str, ids: Sequence[str], window: Window) -> Sequence[Fate] | Gap:
+        return Gap(kind, "not-reconciled", "nothing is told")
+
+    def read(self, kind: str, window: Window, ids: Sequence[str]) -> Iterator[Page] | Gap:
+        return Gap(kind, "not-reconciled", "nothing is told")
 
     def configuration(self, kind: str) -> Configuration | Gap:
         return Configuration({"state": {"1": "New"}}, {"state": "choice"})

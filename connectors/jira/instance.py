@@ -9,9 +9,11 @@ stored.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
+from connectors.jira import presence
 from connectors.jira.desk import Desk
 from connectors.jira.history import EXPAND, Histories, is_doubtful
 from connectors.jira.options import Options
@@ -25,12 +27,14 @@ from itsms_sync.http import http_date_millis
 from itsms_sync.records import (
     Configuration,
     Directory,
+    Fate,
     Gap,
     Group,
     Identity,
     Millis,
     Page,
     Person,
+    Presence,
     Row,
     Ticket,
     Window,
@@ -47,6 +51,10 @@ _HISTORY = ("issue", "created", "author", "items")
 _COMMENT = ("issue", "created", "author", "text")
 _PAGE = 1000
 """People of one answer."""
+_NO_PROJECTS = "nothing is read: name the projects in the option projects of this source"
+_WITH_THE_ISSUE = Gap(
+    ISSUES, "not-reconciled", "approvals and service levels go with their issue: whether it is there is asked of it"
+)
 _LISTS = ("status", "issuetype", "priority", "resolution")
 
 
@@ -91,17 +99,45 @@ class Jira:
         if kind not in (ISSUES, APPROVALS, SLAS):
             return Gap(kind, "not-served", f"Jira has no records of kind {kind}: correct the mapping")
         if not self._options.projects:
-            return Gap(kind, "not-served", "nothing is read: name the projects in the option projects of this source")
+            return Gap(kind, "not-served", _NO_PROJECTS)
         if kind == ISSUES:
             return self._issues(window)
         desk = Desk(self._access, self._options, self._site, self._fields())
         return desk.approvals(window) if kind == APPROVALS else desk.slas(window)
 
-    def _issues(self, window: Window) -> Iterator[Page]:
+    def present(self, kind: str, window: Window, cursor: str) -> Iterator[Presence] | Gap:
+        """Every issue of the projects, without values: an edit of one moves ``updated``."""
+        if lack := self._not_enumerated(kind):
+            return lack
+        return presence.present(self._site, self._options.projects, cursor, window.overlap, window.page_size)
+
+    def fate(self, kind: str, ids: Sequence[str], window: Window) -> Sequence[Fate] | Gap:
+        """Whether each issue is there, in a project that is read or in another one, or is not shown."""
+        if lack := self._not_enumerated(kind):
+            return lack
+        return presence.fates(self._site, self._options.projects, ids)
+
+    def read(self, kind: str, window: Window, ids: Sequence[str]) -> Iterator[Page] | Gap:
+        """Issues with their histories and comments."""
+        if lack := self._not_enumerated(kind):
+            return lack
+        return self._named_issues(replace(window, cursors={}), ids)
+
+    def _not_enumerated(self, kind: str) -> Gap | None:
+        """Why it cannot be told which records of the kind are there."""
+        if not self._options.projects:
+            return Gap(kind, "not-served", _NO_PROJECTS)
+        return None if kind == ISSUES else _WITH_THE_ISSUE._replace(stream=kind)
+
+    def _named_issues(self, window: Window, ids: Sequence[str]) -> Iterator[Page]:
+        for start in range(0, len(ids), presence.IDS_AT_ONCE):
+            yield from self._issues(window, f"id in ({', '.join(ids[start : start + presence.IDS_AT_ONCE])})")
+
+    def _issues(self, window: Window, condition: str = "") -> Iterator[Page]:
         form = "accountId" if self._site.edition is Edition.CLOUD else "key"
         fields = Fields(window, self._fields(), self._access.border, form)
         expand = "" if self._site.edition is Edition.CLOUD else EXPAND
-        question = Question(self._options.projects, tuple(fields.asked), expand=expand)
+        question = Question(self._options.projects, tuple(fields.asked), condition, expand)
         histories, seen = Histories(self._site), False
         walk = Walk(self._site, question, window.overlap, window.page_size)
         for batch in walk.pages(Cursor.read(window.cursors.get(ISSUES, ""))):

@@ -1,4 +1,5 @@
-"""A window over issues: pages in the order of their last update, each verified before anybody sees it.
+"""A window over issues: pages in the order of their last update, each verified before anybody sees it. In the order of
+their creation, which no change disturbs, the same walk enumerates what is there.
 
 Owns the question of each page, the cursor, and the evidence that an answer is what was asked for. Leaves to
 ``transport`` what a status means and to ``instance`` what is made of the issues.
@@ -52,13 +53,15 @@ class Question:
     """JQL that holds besides the projects and the time."""
     expand: str = ""
     """On Data Center."""
+    by: str = "updated"
+    """The stamp that orders the issues: ``updated`` or ``created``. One of the fields."""
 
     def jql(self, at: Millis | None) -> str:
         keys = ", ".join(f'"{key}"' for key in self.projects)
-        since = f"updated >= {at}" if at is not None else ""
+        since = f"{self.by} >= {at}" if at is not None else ""
         return (
             " AND ".join(filter(None, (f"project in ({keys})", self.condition, since)))
-            + " ORDER BY updated ASC, key ASC"
+            + f" ORDER BY {self.by} ASC, key ASC"
         )
 
 
@@ -82,21 +85,21 @@ class Cursor:
         held = {} if self.at is None else {"at": self.at, "ids": sorted(self.ids)}
         return json.dumps(held, separators=(",", ":"))
 
-    def has(self, issue: Json) -> bool:
+    def has(self, issue: Json, by: str) -> bool:
         """Whether the issue was seen as it stands."""
-        return second(issue) == self.at and str(issue["id"]) in self.ids
+        return second(issue, by) == self.at and str(issue["id"]) in self.ids
 
     def is_past(self, anchor: "Cursor") -> bool:
         """Whether this is so far behind ``anchor`` that the question is asked anew from here."""
         return self.at is not None and (anchor.at is None or self.at - anchor.at >= _COARSE)
 
-    def behind(self, issues: Sequence[Json], horizon: Millis) -> "Cursor":
+    def behind(self, issues: Sequence[Json], horizon: Millis, by: str) -> "Cursor":
         """Behind those of the issues that are settled: not updated after ``horizon``."""
-        settled = [issue for issue in issues if updated(issue) <= horizon]
-        at = max(map(second, settled), default=self.at)
+        settled = [issue for issue in issues if stamped(issue, by) <= horizon]
+        at = max((second(issue, by) for issue in settled), default=self.at)
         if at is None or (self.at is not None and at < self.at):
             return self
-        ids = frozenset(str(issue["id"]) for issue in settled if second(issue) == at)
+        ids = frozenset(str(issue["id"]) for issue in settled if second(issue, by) == at)
         return Cursor(at, ids | self.ids if at == self.at else ids)
 
 
@@ -151,7 +154,7 @@ class Walk:
     def pages(self, cursor: Cursor) -> Iterator[Batch]:
         """Up to now. Ends only with an answer that says so itself and was given to our own account."""
         answers = self._by_token if self._site.edition is Edition.CLOUD else self._by_position
-        anchor, seen = cursor, set[tuple[str, Millis]]()
+        by, anchor, seen = self._question.by, cursor, set[tuple[str, Millis]]()
         while True:
             jql = self._question.jql(anchor.at)
             for found in answers(jql):
@@ -160,10 +163,12 @@ class Walk:
                 fresh = [
                     issue
                     for issue in found.issues
-                    if not anchor.has(issue) and second(issue) >= (anchor.at or 0) and _state(issue) not in seen
+                    if not anchor.has(issue, by)
+                    and second(issue, by) >= (anchor.at or 0)
+                    and self._state(issue) not in seen
                 ]
-                seen.update(map(_state, fresh))
-                cursor = cursor.behind(found.issues, horizon)
+                seen.update(map(self._state, fresh))
+                cursor = cursor.behind(found.issues, horizon, by)
                 if found.last:
                     self._site.confirm()
                 yield self._batch(fresh, cursor, found.last, jql)
@@ -204,7 +209,7 @@ class Walk:
         while True:
             known = 1 if position else 0
             found = self._position_page(jql, position - known, self._limit + known)
-            if known and [_state(issue) for issue in found.issues[:1]] != [before]:
+            if known and [self._state(issue) for issue in found.issues[:1]] != [before]:
                 position, restarts = 0, restarts + 1
                 if restarts > _MOST_RESTARTS:
                     raise Unavailable("issues move while search shows them; the next poll goes on behind the last page")
@@ -216,7 +221,7 @@ class Walk:
             if not issues and not last:
                 raise Unavailable(f"search counts {found.total} issues and shows {position}; try again later")
             yield replace(found, issues=issues, last=last)
-            before = _state(issues[-1]) if issues else before
+            before = self._state(issues[-1]) if issues else before
 
     def _position_page(self, jql: str, start: int, limit: int) -> _Found:
         question = self._question
@@ -240,16 +245,22 @@ class Walk:
     def _horizon(self, issues: Sequence[Json]) -> Millis:
         """The newest update that is settled. Without a clock of the site, measured from the newest that came."""
         now = self._site.server_time
-        return (max(map(updated, issues), default=0) if now is None else now) - self._overlap
+        newest = max((stamped(issue, self._question.by) for issue in issues), default=0)
+        return (newest if now is None else now) - self._overlap
+
+    def _state(self, issue: Json) -> tuple[str, Millis]:
+        return str(issue["id"]), stamped(issue, self._question.by)
 
     def _check(self, issues: Sequence[Json], cursor: Cursor, horizon: Millis) -> None:
         """Raises ``Unavailable`` for an issue that the question excludes: then the answer is to another question."""
-        settled = [second(issue) for issue in issues if updated(issue) <= horizon]
+        by = self._question.by
+        settled = [second(issue, by) for issue in issues if stamped(issue, by) <= horizon]
         if settled != sorted(settled):
-            raise Unavailable("search did not show the issues in the order of their updates; try again later")
+            order = "updates" if by == "updated" else "creation"
+            raise Unavailable(f"search did not show the issues in the order of their {order}; try again later")
         for issue in issues:
-            if cursor.at is not None and updated(issue) < cursor.at - _COARSE:
-                raise Unavailable(f"search showed {issue['key']}, which was not updated since then; try again later")
+            if cursor.at is not None and stamped(issue, by) < cursor.at - _COARSE:
+                raise Unavailable(f"search showed {issue['key']}, which was not {by} since then; try again later")
             if (key := issue["fields"]["project"]["key"]) not in self._question.projects:
                 raise Unavailable(
                     f"search showed {issue['key']} of the project {key}, which was not asked for; if a project has got "
@@ -262,16 +273,16 @@ class Walk:
 
 
 def updated(issue: Json) -> Millis:
-    return moment(issue["fields"]["updated"])
+    return stamped(issue, "updated")
 
 
-def second(issue: Json) -> Millis:
-    """The second of the last update, in milliseconds."""
-    return updated(issue) // _SECOND * _SECOND
+def stamped(issue: Json, by: str) -> Millis:
+    return moment(issue["fields"][by])
 
 
-def _state(issue: Json) -> tuple[str, Millis]:
-    return str(issue["id"]), updated(issue)
+def second(issue: Json, by: str) -> Millis:
+    """The second of that stamp, in milliseconds."""
+    return stamped(issue, by) // _SECOND * _SECOND
 
 
 def _of_cloud(body: Json) -> _Found:

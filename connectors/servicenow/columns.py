@@ -162,6 +162,14 @@ class Columns:
             kept["value"] = self._border.text(value)
         return kept
 
+    def deletion_body(self, row: Mapping[str, Any]) -> dict[str, str | None]:
+        """What may be stored of a row of ``sys_audit_delete``."""
+        kept = stripped(row)
+        author = kept.get("sys_created_by")
+        if author:
+            kept["sys_created_by"] = self.user_name(author)
+        return kept
+
 
 def stripped(row: Mapping[str, Any]) -> dict[str, str | None]:
     """Raw values only: links and display values would carry a person past the border."""

@@ -7,14 +7,16 @@ to ``transport``, pages and cursors to ``walk``, persons and free text to ``colu
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from urllib.parse import urlsplit
 
-from connectors.servicenow import walk
+from connectors.servicenow import presence, walk
 from connectors.servicenow.columns import Columns, stripped
 from connectors.servicenow.options import Options
 from connectors.servicenow.tickets import Tickets
 from connectors.servicenow.translate import (
     audit_stream,
+    deletes_stream,
     journal_stream,
     label_field,
     metric_stream,
@@ -27,11 +29,13 @@ from itsms_sync.connector import Access, Refused
 from itsms_sync.records import (
     Configuration,
     Directory,
+    Fate,
     Gap,
     Group,
     Identity,
     Page,
     Person,
+    Presence,
     Ticket,
     Window,
     Write,
@@ -68,11 +72,15 @@ _JOURNALS = ("comments", "work_notes")
 """Columns that always read blank on the record: each entry is a row of ``sys_journal_field``."""
 _USER = ("sys_id", "user_name", "email", "active", "internal_integration_user", "web_service_access_only")
 _GROUP = ("sys_id", "name", "active")
+_NO_TRAIL = "deletes are only found by reconciliation until then"
 _AUDIT_OFF = ("not-asked", "the option audit is off: of the past only what each poll found is known")
 _CHOICE = ("sys_id", "name", "element", "value", "label", "language")
 _COLUMN = ("sys_id", "name", "element", "internal_type")
 _PAGE = 1000
 """Rows per page of the reference tables, whose rows are small."""
+
+Silence = tuple[str, str] | None
+"""Why a stream is not read, as reason and message."""
 
 
 class ServiceNow:
@@ -132,36 +140,91 @@ class ServiceNow:
 
     def _pages(self, kind: str, window: Window) -> Iterator[Page]:
         columns = Columns(self._access.border, window.persons, window.texts)
-        notes = tuple(name for name in window.fields if name in _JOURNALS)
-        others = tuple(name for name in window.fields if name not in _JOURNALS)
-        silence = self._silence(kind) if notes else None
-        # The record shows a blank for notes. Without their own rows the blank would pass for "nothing was written".
-        records = self._records(kind, window.fields if silence is None else others, columns)
-        for page in walk.read(self._tables, kind, records, window):
+        silence = self._silence(kind, window)
+        for page in walk.read(self._tables, kind, self._with_notes(kind, window, columns, silence), window):
             yield page
             if any(gap.reason == walk.NOT_SERVED for gap in page.gaps):
                 return
-        refused = False
+        yield from self._past(kind, window, columns, silence)
+        yield from self._deletes(kind, window, columns)
+
+    def _with_notes(self, kind: str, window: Window, columns: Columns, silence: Silence) -> Stream:
+        # The record shows a blank for notes. Without their own rows the blank would pass for "nothing was written".
+        return self._records(kind, window.fields if silence is None else _besides_notes(window), columns)
+
+    def _past(
+        self, kind: str, window: Window, columns: Columns, silence: Silence, ids: Sequence[str] | None = None
+    ) -> Iterator[Page]:
+        """What happened to the records, or to those with these ids."""
+        others, refused = _besides_notes(window), False
         for stream in self._history(kind, others, columns):
-            for page in self._read(kind, stream, window, None if self._options.audit else _AUDIT_OFF):
+            for page in self._read(kind, stream.of(ids), window, None if self._options.audit else _AUDIT_OFF):
                 refused = refused or any(gap.field is None and gap.record is None for gap in page.gaps)
                 yield page
         spans = self._spans(kind, others, columns)
         if spans is not None and (self._options.metrics == "always" or (refused and self._options.audit)):
-            yield from walk.read(self._tables, kind, spans, window)
+            yield from walk.read(self._tables, kind, spans.of(ids), window)
+        notes = tuple(name for name in window.fields if name in _JOURNALS)
         if notes:
-            yield from self._read(kind, self._notes(kind, notes, columns), window, silence)
+            yield from self._read(kind, self._notes(kind, notes, columns).of(ids), window, silence)
 
-    def _read(self, kind: str, stream: Stream, window: Window, silence: tuple[str, str] | None) -> Iterator[Page]:
+    def _deletes(self, kind: str, window: Window, columns: Columns) -> Iterator[Page]:
+        """The trail that deletes leave. Few accounts may read it; what it does not tell, reconciliation finds."""
+        stream = Stream(
+            deletes_stream(kind),
+            "sys_audit_delete",
+            presence.DELETES,
+            f"tablename={kind}",
+            {"tablename": frozenset((kind,))},
+            "sys_created_on",
+            ("documentkey",),
+            columns.deletion_body,
+        )
+        for page in walk.read(self._tables, kind, stream, window):
+            yield replace(page, gaps=[gap._replace(message=f"{gap.message} {_NO_TRAIL}") for gap in page.gaps])
+
+    def present(self, kind: str, window: Window, cursor: str) -> Iterator[Presence] | Gap:
+        """Every row of the table that the account sees, with the window's fields: a write that keeps the stamp is
+        told by its values only.
+        """
+        return presence.present(self._tables, self._present_as(kind, window), cursor, window.page_size)
+
+    def fate(self, kind: str, ids: Sequence[str], window: Window) -> Sequence[Fate] | Gap:
+        """Looks into the table, the trail of deletes and the archive."""
+        columns = Columns(self._access.border, window.persons, window.texts)
+        return presence.fates(self._tables, self._present_as(kind, window), ids, columns.deletion_body)
+
+    def read(self, kind: str, window: Window, ids: Sequence[str]) -> Iterator[Page] | Gap:
+        """The streams of ``pull``, of these records only."""
+        return self._pages_of(kind, replace(window, cursors={}), ids)
+
+    def _pages_of(self, kind: str, window: Window, ids: Sequence[str]) -> Iterator[Page]:
+        columns = Columns(self._access.border, window.persons, window.texts)
+        silence = self._silence(kind, window)
+        records = self._with_notes(kind, window, columns, silence)
+        for start in range(0, len(ids), presence.IDS_AT_ONCE):
+            part = ids[start : start + presence.IDS_AT_ONCE]
+            yield from self._past(kind, window, columns, silence, part)
+            # The records come last: whose state is stored has its history, wherever a reading was cut off.
+            yield from walk.read(self._tables, kind, records.of(part), window)
+
+    def _present_as(self, kind: str, window: Window) -> Stream:
+        """Without notes, which always read blank on the record."""
+        columns = Columns(self._access.border, window.persons, window.texts)
+        return self._records(kind, _besides_notes(window), columns)
+
+    def _read(self, kind: str, stream: Stream, window: Window, silence: Silence) -> Iterator[Page]:
         """The stream's pages; one empty page if there is a reason why it is not read."""
         if silence is None:
             return walk.read(self._tables, kind, stream, window)
         return iter((walk.unread(stream, window.cursors.get(stream.name, ""), *silence),))
 
-    def _silence(self, kind: str) -> tuple[str, str] | None:
+    def _silence(self, kind: str, window: Window) -> Silence:
         """Why notes are not read, as reason and message. They are only read together with the audit trail: a note is
         all that is left of a save then, and would make other columns look as if they had never changed.
         """
+        if not any(name in _JOURNALS for name in window.fields):
+            return None
         if not self._options.audit:
             return _AUDIT_OFF
         check_names(kind)
@@ -187,9 +250,10 @@ class ServiceNow:
             condition = f"tablename={kind}^fieldnameIN{','.join(own)}"
             holds = {**only_kind, "fieldname": frozenset(own)}
             body = columns.audit_body(own)
-            yield Stream(audit_stream(kind), table, _AUDIT, condition, holds, stamp, needed, body)
+            yield Stream(audit_stream(kind), table, _AUDIT, condition, holds, stamp, needed, body, owner="documentkey")
         condition = f"tablename={kind}" + (f"^fieldnameNOT IN{','.join(own)}" if own else "")
-        yield Stream(saves_stream(kind), table, _SAVES, condition, only_kind, stamp, needed, columns.audit_body(()))
+        body, saves = columns.audit_body(()), saves_stream(kind)
+        yield Stream(saves, table, _SAVES, condition, only_kind, stamp, needed, body, owner="documentkey")
 
     def _spans(self, kind: str, fields: Sequence[str], columns: Columns) -> Stream | None:
         """The metrics of the named fields. Rows without a field say nothing and are not asked for."""
@@ -198,14 +262,15 @@ class ServiceNow:
             return None
         condition = f"table={kind}^fieldIN{','.join(own)}"
         holds = {"table": frozenset((kind,)), "field": frozenset(own)}
-        needed, body = ("id", "start"), columns.metric_body(own)
-        return Stream(metric_stream(kind), "metric_instance", _SPANS, condition, holds, "sys_updated_on", needed, body)
+        table, needed, body = "metric_instance", ("id", "start"), columns.metric_body(own)
+        return Stream(metric_stream(kind), table, _SPANS, condition, holds, "sys_updated_on", needed, body, owner="id")
 
     def _notes(self, kind: str, names: Sequence[str], columns: Columns) -> Stream:
         condition = f"name={kind}^elementIN{','.join(names)}"
         holds = {"name": frozenset((kind,)), "element": frozenset(names)}
         stream, stamp, needed = journal_stream(kind), "sys_created_on", ("element_id",)
-        return Stream(stream, "sys_journal_field", _NOTES, condition, holds, stamp, needed, columns.journal_body)
+        body = columns.journal_body
+        return Stream(stream, "sys_journal_field", _NOTES, condition, holds, stamp, needed, body, owner="element_id")
 
     def directory(self) -> Directory | Gap:
         """Accounts as pseudonyms, and groups. A table that may not be read is a gap, the other one goes on."""
@@ -270,6 +335,11 @@ class ServiceNow:
     def write(self, write: Write) -> Written | Gap:
         """Perform one write once and read the ticket back by its id."""
         return self._tickets.write(write)
+
+
+def _besides_notes(window: Window) -> tuple[str, ...]:
+    """The fields that a record shows."""
+    return tuple(name for name in window.fields if name not in _JOURNALS)
 
 
 def _address(row: Mapping[str, str | None]) -> str:

@@ -10,7 +10,7 @@ from datetime import UTC, date, datetime
 from functools import lru_cache
 from typing import Any
 
-from itsms_sync.records import Event, Facts, Millis, Record, Row, Witness
+from itsms_sync.records import Event, Facts, Fate, Millis, Record, Row, What, Witness
 
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
 _CLOCK = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9]):([0-5][0-9])", re.ASCII)
@@ -47,6 +47,11 @@ def metric_stream(kind: str) -> str:
     return f"metric_instance:{kind}"
 
 
+def deletes_stream(kind: str) -> str:
+    """The trail that deletes of records of the kind leave, if its table is audited."""
+    return f"sys_audit_delete:{kind}"
+
+
 def label_field(kind: str) -> str:
     """The column that holds what people call a record of the kind; not every table has it."""
     return _LABELS.get(kind, "number")
@@ -55,9 +60,10 @@ def label_field(kind: str) -> str:
 def translate(kind: str, rows: Sequence[Row]) -> Facts:
     """The facts in rows of the streams of ``kind``. A row without a readable time was parked by the reader: no fact."""
     audit, saves, journal = audit_stream(kind), saves_stream(kind), journal_stream(kind)
-    metric = metric_stream(kind)
+    metric, deletes = metric_stream(kind), deletes_stream(kind)
     records: list[Record] = []
     events: list[Event] = []
+    gone: list[Fate] = []
     for row in rows:
         if row.stream == audit:
             _add(events, _change(row))
@@ -69,7 +75,9 @@ def translate(kind: str, rows: Sequence[Row]) -> Facts:
             events.extend(_span(row))
         elif row.stream == kind:
             _add(records, _record(row))
-    return Facts(records, events)
+        elif row.stream == deletes:
+            _add(gone, deletion(flat(row.body)))
+    return Facts(records, events, gone)
 
 
 def _add(found: list[Any], fact: Any) -> None:
@@ -126,6 +134,14 @@ def _span(row: Row) -> Iterator[Event]:
     yield Event(record, field, None, value, start, None, _METRIC, row.key, None)
     if end is not None and get("calculation_complete") == "true":
         yield Event(record, field, value or "", None, end, None, _METRIC, f"{row.key}.end", None)
+
+
+def deletion(cells: Mapping[str, str | None]) -> Fate | None:
+    """What a row of ``sys_audit_delete`` says, with its user already replaced."""
+    at, record = millis(cells.get("sys_created_on")), cells.get("documentkey")
+    if at is None or not record:
+        return None
+    return Fate(record, What.DELETED.value, "the trail of deletes shows it", at, cells.get("sys_created_by") or None)
 
 
 def flat(body: Mapping[str, Any]) -> Mapping[str, str | None]:

@@ -50,6 +50,15 @@ class Stream:
     """Replaces persons and free text."""
     spare: frozenset[str] = frozenset()
     """Columns that tables of this kind need not have."""
+    owner: str = "sys_id"
+    """The column that holds the record's id."""
+
+    def of(self, ids: Sequence[str] | None) -> "Stream":
+        """The same of these records only; of all if none are named."""
+        if ids is None:
+            return self
+        condition = "^".join(filter(None, (self.condition, f"{self.owner}IN{','.join(ids)}")))
+        return replace(self, condition=condition, holds={**self.holds, self.owner: frozenset(ids)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,12 +266,7 @@ class _Reading:
         return Gap(stream.name, "row-broken", message, record=sys_id or None)
 
     def _hidden(self, answer: Answer) -> list[Gap]:
-        """Rules hide rows after the limit was applied, so a page that others follow must be full."""
-        question, came = answer.question, len(answer.rows)
-        if answer.more:
-            hidden = question.limit - came
-        else:
-            hidden = 0 if answer.total is None else answer.total - question.offset - came
+        hidden = hidden_rows(answer)
         if hidden <= 0 or self._told_hidden:
             return []
         self._told_hidden = True
@@ -304,7 +308,16 @@ class _Reading:
             asked=str(answer.question),
             server_time=answer.server_time,
             gaps=gaps,
+            gone=facts.gone,
         )
+
+
+def hidden_rows(answer: Answer) -> int:
+    """Rules hide rows after the limit was applied, so a page that others follow must be full."""
+    question, came = answer.question, len(answer.rows)
+    if answer.more:
+        return question.limit - came
+    return 0 if answer.total is None else answer.total - question.offset - came
 
 
 def every(tables: Tables, table: str, condition: str, fields: tuple[str, ...], limit: int) -> Iterator[dict[str, Any]]:

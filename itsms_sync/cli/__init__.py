@@ -22,6 +22,7 @@ COMMANDS = {
     "explain": ("reading", "One case: what was read, what was judged, and why."),
     "assess": ("documents", "Judge an event log (CSV, XES, Parquet) without a database."),
     "simulate": ("working", "Serve the simulator of one system."),
+    "reconcile": ("comparing", "Compare what the sources show with what is stored, by id."),
     "replay": ("working", "Rebuild all that is right of the raw payloads and compare."),
     "schema": ("documents", "JSON Schemas of the files that people edit."),
 }

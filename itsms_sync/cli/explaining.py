@@ -58,6 +58,8 @@ def _record(connection: "Connection", config: "Configuration", row: dict[str, An
         "values": {k: _told(labels, k, v) for k, v in orjson.loads(row["fields"] or "{}").items()},
         "names": names,
         "states": states,
+        "gone": row["tombstone"],
+        "findings": reports.findings(connection, row["id"]),
         "belongs": [_surrounding(connection, config, s) for s in reports.surroundings(connection, row["id"])],
         "history": [_event(labels, event) for event in _witnessed(connection, config, row, processes)],
         "verdicts": [_verdict(config, labels, v) for v in verdicts] + _unjudged(config, verdicts),
@@ -211,6 +213,13 @@ def show(explanation: dict[str, Any]) -> None:
         screen.say(
             f"opened {screen.when(state['opened_at'])}{ended}; state now: {state['state']}; scope: {state['scope']}"
         )
+    for finding in explanation["findings"]:
+        known = finding["occurred_at"] is not None
+        when = screen.when(finding["occurred_at"]) if known else f"noticed {screen.when(finding['learned_at'])}"
+        by = f" by {finding['actor']}" if finding["actor"] else ""
+        screen.say(f"{finding['what']} ({when}{by}): {finding['note']}")
+    if explanation["gone"]:
+        screen.say("The source no longer shows it: it is judged as of then, and nothing that came later counts.")
     _show_belongings(explanation["case"], explanation["belongs"])
     _show_history(explanation)
     _show_verdicts(explanation["verdicts"])

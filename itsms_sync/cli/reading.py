@@ -70,6 +70,7 @@ def status(config: Path, as_json: bool, health: int | None, streams: bool) -> No
             if source["name"] in settings.settings.sources and settings.settings.sources[source["name"]].read
         ]
         gaps = reports.gaps(connection)
+        compared = reports.reconciliations(connection)
         outbox = reports.intents_by_state(connection)
         sizes = reports.sizes(connection)
     if as_json:
@@ -80,6 +81,7 @@ def status(config: Path, as_json: bool, health: int | None, streams: bool) -> No
                 "last_cycle": screen.with_iso([last])[0] if last is not None else None,
                 "sources": screen.with_iso(sources),
                 "gaps": screen.with_iso(gaps),
+                "reconciled": screen.with_iso(compared),
                 "outbox": outbox,
                 "rows": sizes,
             }
@@ -98,6 +100,7 @@ def status(config: Path, as_json: bool, health: int | None, streams: bool) -> No
         screen.table("Open gaps: what we know we did not read", heads, rows, right=["times"])
     else:
         screen.say("No open gaps.\n")
+    _show_compared(compared)
     screen.table("Outbox", ["state", "writes"], sorted(outbox.items()), right=["writes"])
     screen.table("Rows in the database", ["table", "rows"], sizes.items(), right=["rows"])
 
@@ -152,6 +155,17 @@ def show_sources(sources: list[dict[str, Any]], *, streams: bool) -> None:
         for stream in s["streams"]
     ]
     screen.table("Newest poll of each stream", heads, rows_of_streams, right=["rows", "new"])
+
+
+def _show_compared(runs: list[dict[str, Any]]) -> None:
+    """What polls cannot see; nothing until the first comparison was due."""
+    rows = [
+        (r["source"], r["kind"], r["extent"], screen.when(r["started_at"]), r["state"], r["missed"], r["gone"])
+        for r in runs
+    ]
+    if rows:
+        heads = ["source", "kind", "extent", "begun", "state", "missed by polls", "gone"]
+        screen.table("Newest comparisons with the source by id", heads, rows, right=heads[5:])
 
 
 def _state(source: dict[str, Any]) -> str:

@@ -36,6 +36,8 @@ REQUESTER = "who asked for it is not known"
 IMPLEMENTER = "who implemented it is not known"
 TASK = "type or state of a task not known"
 NO_TRACK = "no documented track"
+GONE = "no longer shown by the source: "
+"""Prefix of the reason where a case vanished from its source before the answer was known."""
 
 BY_SHORT_CUT = "short cut: "
 NOT_REACHED = "gate not reached"

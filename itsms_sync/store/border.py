@@ -61,6 +61,10 @@ class StoreBorder:
         self._pseudonyms.rows(connection, names)
         self._texts.rows(connection, list(texts.items()))
 
+    def drop_texts(self) -> None:
+        """Forgets texts since the last flush to which nothing that is stored refers."""
+        self._new_texts = {}
+
     def _take_back(self, names: list[tuple[str, int, str, str]], texts: dict[str, str]) -> None:
         self._new_names = [*names, *self._new_names]
         self._new_texts = {**texts, **self._new_texts}

@@ -15,6 +15,7 @@ from itsms_sync.records import TRAIL, Configuration, Directory, Event, Facts, Ga
 from itsms_sync.store.border import StoreBorder
 from itsms_sync.store.database import Bulk, Lookup, chunks, new_id, on_rollback
 from itsms_sync.store.schema import (
+    NEW_FACTS,
     audited_field,
     choice,
     cursor,
@@ -30,6 +31,7 @@ from itsms_sync.store.schema import (
     source,
 )
 from itsms_sync.store.snapshots import State, between, follows
+from itsms_sync.store.tombstones import bury, raise_up
 
 FORMS = ("user_name", "sys_id", "accountId", "key", "name", "email")
 """Forms of identifiers under which connectors give accounts to the border."""
@@ -37,8 +39,8 @@ FORMS = ("user_name", "sys_id", "accountId", "key", "name", "email")
 UNTRACED = "history-incomplete"
 """Reason of a gap: a field changed, and the history that ought to tell does not."""
 
-NEW_FACTS = 0
-"""``record.judge_at`` of a record with facts that no judgement has seen."""
+BY_ID = " by id"
+"""Ends the stream's name in coverage records of records that were asked for by name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,11 +151,11 @@ class Ingested:
         with self._engine.begin() as connection:
             connection.execute(update(reading).where(mine).values(unfinished_since=None))
 
-    def begin_poll(self, connection: Connection, page: Page, at: int) -> int:
-        """Opens the coverage record of the window that ``page`` starts."""
+    def begin_poll(self, connection: Connection, page: Page, at: int, *, named: bool = False) -> int:
+        """Opens the coverage record of the window that ``page`` starts, or of ``named`` records, which make none."""
         values = {
             "source_id": self.source_id,
-            "stream": page.stream,
+            "stream": page.stream + BY_ID if named else page.stream,
             "asked": page.asked,
             "field_list_id": self._field_list(connection, page.fields),
             "started_at": at,
@@ -193,8 +195,11 @@ class Ingested:
         rows: Sequence[tuple[Row, bytes, int]],
         facts: Facts,
         at: int,
+        *,
+        moving: bool = True,
     ) -> None:
-        """Stores a page's new rows with the facts in them, its gaps and its cursor."""
+        """Stores a page's new rows with the facts in them, its gaps and its cursor. Not ``moving``: records by name,
+        whose cursors say nothing about the streams."""
         fields = self._field_list(connection, page.fields)
         self._payloads.rows(
             connection,
@@ -204,12 +209,14 @@ class Ingested:
             ],
         )
         self.store_facts(connection, kind, facts, at)
+        self._note_presence(connection, kind, facts, at)
         self.border.flush(connection)
         if facts.records:
             self.close_field_gaps(connection, page.stream, {name for item in facts.records for name in item.fields}, at)
         self._close_mended(connection, page, at)
         self.note_gaps(connection, page.gaps, at)
-        self._move_cursor(connection, poll_id, kind, page)
+        if moving:
+            self._move_cursor(connection, poll_id, kind, page)
         connection.execute(
             update(poll)
             .where(poll.c.id == poll_id)
@@ -239,6 +246,18 @@ class Ingested:
         self._note_audited(connection, kind, {e.field for e in facts.events if e.witness in TRAIL} - {""})
         self._store_records(connection, facts.records, ids)
         self._touched.tell(connection, (at,), list(ids.values()))
+
+    def _note_presence(self, connection: Connection, kind: str, facts: Facts, at: int) -> None:
+        """A record that was read is there; one of whose deletion the source tells is not. Not so in a replay, which
+        does not learn this anew."""
+        if not facts.records and not facts.gone:
+            return
+        given = (self.source_id, kind)
+        shown = self._record_of.ask(connection, given, [item.id for item in facts.records])
+        raise_up(connection, [id_ for _, id_, _ in shown], at)
+        told = self._record_of.ask(connection, given, [fate.id for fate in facts.gone])
+        gone = {name: id_ for name, id_, _ in told}
+        bury(connection, [(gone[fate.id], fate) for fate in facts.gone if fate.id in gone], at)
 
     def _note_audited(self, connection: Connection, kind: str, fields: set[str]) -> None:
         fresh = [(self.source_id, kind, field) for field in sorted(fields) if (kind, field) not in self._audited]
@@ -297,8 +316,10 @@ class Ingested:
         return names.split(",") if names else []
 
     def _store_records(self, connection: Connection, records: Sequence[Record], ids: Mapping[str, int]) -> None:
-        """An older state of a record never replaces a newer one, in whatever order they arrive."""
-        newer = record.c.updated_at.is_(None) | (record.c.updated_at <= bindparam("_updated"))
+        """An older state of a record never replaces a newer one, in whatever order they arrive. A script may date a
+        save back; the source's own counter of saves tells it from an older one."""
+        counted = record.c.version < bindparam("_version")
+        newer = record.c.updated_at.is_(None) | (record.c.updated_at <= bindparam("_updated")) | counted
         statement = update(record).where(record.c.id == bindparam("_id"), newer)
         values: dict[str, Any] = {column: bindparam(f"_{column.removesuffix('_at')}") for column in _STATE}
         rows = [

@@ -8,8 +8,8 @@ from sqlalchemy import ColumnElement, Connection, Engine, and_, bindparam, delet
 
 from itsms_sync.records import TRAIL, Witness
 from itsms_sync.store.database import Bulk, chunks, new_id
-from itsms_sync.store.ingested import NEW_FACTS
 from itsms_sync.store.schema import (
+    NEW_FACTS,
     audited_field,
     case_state,
     deviation,
@@ -34,6 +34,9 @@ class StoredRecord(NamedTuple):
     updated: int
     version: int | None
     fields: Mapping[str, str | None]
+    tombstone: str | None
+    """Why the source no longer shows it."""
+    gone_at: int | None
 
 
 class StoredVerdict(NamedTuple):
@@ -78,6 +81,8 @@ def due(connection: Connection, source_id: int, kind: str, now: int, after: int)
             record.c.updated_at,
             record.c.version,
             record.c.fields,
+            record.c.tombstone,
+            record.c.gone_at,
         )
         .where(
             record.c.source_id == source_id,
@@ -89,7 +94,7 @@ def due(connection: Connection, source_id: int, kind: str, now: int, after: int)
         .order_by(record.c.id)
         .limit(BATCH)
     )
-    return [StoredRecord(*row[:5], orjson.loads(row.fields)) for row in rows]
+    return [StoredRecord(*row[:5], orjson.loads(row.fields), row.tombstone, row.gone_at) for row in rows]
 
 
 def note_judged(connection: Connection, rechecks: Sequence[tuple[int, int | None]]) -> None:
@@ -344,6 +349,8 @@ def fingerprint(connection: Connection) -> dict[str, tuple[int, int]]:
             record.c.updated_at,
             record.c.version,
             record.c.fields,
+            record.c.tombstone,
+            record.c.gone_at,
         ),
         "events": select(
             record.c.source_id,

@@ -7,9 +7,8 @@ import orjson
 from sqlalchemy import ColumnElement, Connection, Engine, and_, bindparam, delete, or_, select, union_all, update
 
 from itsms_sync.store.database import Bulk, chunks
-from itsms_sync.store.ingested import NEW_FACTS
 from itsms_sync.store.judged import LESSER
-from itsms_sync.store.schema import event, gap, person, reading, record, relation, source, ticket, verdict
+from itsms_sync.store.schema import NEW_FACTS, event, gap, person, reading, record, relation, source, ticket, verdict
 
 BATCH = 2500
 DEPENDS = 1
@@ -48,6 +47,8 @@ class OtherRecord(NamedTuple):
     updated: int | None
     version: int | None
     fields: Mapping[str, str | None]
+    gone_at: int | None
+    """When the source stopped showing it."""
 
 
 class Naming(NamedTuple):
@@ -205,8 +206,8 @@ def others(connection: Connection, ids: Collection[int]) -> dict[int, OtherRecor
     found: dict[int, OtherRecord] = {}
     for part in chunks(sorted(ids)):
         wanted = and_(record.c.id.in_(part), record.c.updated_at.is_not(None))
-        for row in connection.execute(select(*columns, record.c.fields).where(wanted)):
-            found[row.id] = OtherRecord(*row[:7], orjson.loads(row.fields))
+        for row in connection.execute(select(*columns, record.c.fields, record.c.gone_at).where(wanted)):
+            found[row.id] = OtherRecord(*row[:7], orjson.loads(row.fields), row.gone_at)
     return found
 
 

@@ -14,6 +14,7 @@ from itsms_sync.store.schema import (
     deviation,
     event,
     field_list,
+    finding,
     free_text,
     gap,
     intent,
@@ -25,6 +26,7 @@ from itsms_sync.store.schema import (
     poll,
     pseudonym,
     reading,
+    reconciliation,
     record,
     relation,
     source,
@@ -234,7 +236,7 @@ def _streams(connection: Connection, source_id: int) -> Rows:
             poll.c.rows_new,
             cursor.c.value.label("cursor"),
         )
-        .outerjoin_from(poll, cursor, and_(cursor.c.source_id == poll.c.source_id, cursor.c.stream == poll.c.stream))
+        .join_from(poll, cursor, and_(cursor.c.source_id == poll.c.source_id, cursor.c.stream == poll.c.stream))
         .where(poll.c.id.in_(newest))
         .order_by(poll.c.stream),
     )
@@ -335,6 +337,28 @@ def gaps_around(connection: Connection, source_id: int, kinds: Sequence[str], na
     )
 
 
+def reconciliations(connection: Connection) -> Rows:
+    """The newest comparison by id of each source, kind and extent."""
+    newest = select(func.max(reconciliation.c.id)).group_by(
+        reconciliation.c.source_id, reconciliation.c.kind, reconciliation.c.extent
+    )
+    inner = ("id", "source_id", "newest_id", "horizon", "cursor")
+    told = [column for column in reconciliation.c if column.name not in inner]
+    return _rows(
+        connection,
+        select(source.c.name.label("source"), *told)
+        .join_from(reconciliation, source)
+        .where(reconciliation.c.id.in_(newest))
+        .order_by(source.c.name, reconciliation.c.kind, reconciliation.c.extent),
+    )
+
+
+def findings(connection: Connection, record_id: int) -> Rows:
+    """What was found out about one record besides polls, oldest first."""
+    told = (finding.c.what, finding.c.note, finding.c.actor, finding.c.occurred_at, finding.c.learned_at)
+    return _rows(connection, select(*told).where(finding.c.record_id == record_id).order_by(finding.c.id))
+
+
 def intents_by_state(connection: Connection) -> dict[str, int]:
     rows = connection.execute(select(intent.c.state, func.count()).group_by(intent.c.state))
     return {state: int(count) for state, count in rows}
@@ -354,6 +378,7 @@ def find_records(connection: Connection, wanted: str) -> Rows:
             record.c.updated_at,
             record.c.version,
             record.c.fields,
+            record.c.tombstone,
             record.c.source_id,
             source.c.name.label("source"),
             source.c.system,

@@ -34,6 +34,9 @@ metadata = MetaData(
 Id = Integer
 Instant = BigInteger
 
+NEW_FACTS = 0
+"""``record.judge_at`` of a record with facts that no judgement has seen."""
+
 
 def _id() -> Column[int]:
     # INTEGER, not BIGINT: only then does SQLite number the rows itself. PostgreSQL gets a sequence.
@@ -196,6 +199,54 @@ gap = Table(
     Index("ix_gap_source_id_record", "source_id", "record"),
 )
 
+reconciliation = Table(
+    "reconciliation",
+    metadata,
+    _id(),
+    Column("source_id", ForeignKey("source.id"), nullable=False),
+    Column("kind", String(60), nullable=False),
+    Column("extent", String(10), nullable=False, comment="all, open"),
+    Column("state", String(12), nullable=False, comment="comparing, concluding, done, stopped"),
+    Column("started_at", Instant, nullable=False),
+    Column("ended_at", Instant),
+    Column("newest_id", Integer, nullable=False, comment="of the records that were stored when it began"),
+    Column("horizon", Instant, nullable=False, comment="open: also those that changed since"),
+    Column("cursor", Text, nullable=False, comment="how far it has got, for the next piece of work"),
+    Column("known", Integer, nullable=False, comment="records that have to be there"),
+    Column("seen", Integer, nullable=False, default=0),
+    Column("missed", Integer, nullable=False, default=0, comment="found here, not by any poll"),
+    Column("gone", Integer, nullable=False, default=0),
+    Column("doubtful", Integer, nullable=False, default=0, comment="not shown, without any proof of what became of it"),
+    Column("delay", Instant, nullable=False, default=0, comment="longest time that a missed fact had waited, ms"),
+    Column("problem", Text),
+    Index("ix_reconciliation_source_id_kind", "source_id", "kind"),
+    comment="One comparison of what a source shows with what is stored, by id.",
+)
+
+sighting = Table(
+    "sighting",
+    metadata,
+    Column("reconciliation_id", ForeignKey("reconciliation.id"), primary_key=True),
+    Column("record_id", ForeignKey("record.id"), primary_key=True),
+    Column("doubt", Text, comment="null: it was shown; else why it cannot be told what became of it"),
+    comment="What a running reconciliation has seen so far; emptied when it ends.",
+)
+
+finding = Table(
+    "finding",
+    metadata,
+    _id(),
+    Column("record_id", ForeignKey("record.id"), nullable=False),
+    Column("reconciliation_id", ForeignKey("reconciliation.id"), comment="null: a poll told it"),
+    Column("what", String(20), nullable=False, comment="missed, deleted, archived, moved, unreadable, restored"),
+    Column("note", Text, nullable=False),
+    Column("actor", String(40)),
+    Column("occurred_at", Instant, comment="null: the source does not tell"),
+    Column("learned_at", Instant, nullable=False),
+    Index("ix_finding_record_id", "record_id"),
+    comment="What polls could not see: records that vanished or came back, and facts that were found late.",
+)
+
 # --- what can be recomputed
 # --------------------------------------------------------------------------------------------
 
@@ -212,6 +263,7 @@ record = Table(
     Column("version", BigInteger),
     Column("fields", Text, comment="JSON: raw values as of updated_at"),
     Column("tombstone", String(40), comment="why the source no longer shows it"),
+    Column("gone_at", Instant, comment="when the source stopped showing it, or when that was noticed"),
     Column("learned_at", Instant, nullable=False, comment="when the newest fact about it was learned"),
     Column(
         "judge_at",

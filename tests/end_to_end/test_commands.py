@@ -402,6 +402,25 @@ def test_what_was_done_is_told_in_text_and_in_json(begin: Begin, jira: Simulator
     assert 0 == installation.command("status", "--health=1").returncode
 
 
+def test_what_vanished_is_told_by_reconcile_status_and_explain(begin: Begin, servicenow: Simulator) -> None:
+    installation = begin()
+    assert 2 == installation.command("reconcile", "--kind=spaceship").returncode
+    installation.command("once")
+    vanished = {"table": "incident", "by": "petra.person", "sys_id": f"{2:032x}", "trail": False}
+    requests.post(f"{servicenow.url}/_sim/act", json={"do": "delete", **vanished}, timeout=5).raise_for_status()
+    answer = installation.command("reconcile", "--kind=incident", "--all")
+    requests.post(f"{servicenow.url}/_sim/act", json={"do": "undelete", **vanished}, timeout=5).raise_for_status()
+    assert 0 == answer.returncode, answer.stderr
+    (run,) = installation.json("status")["reconciled"]
+    assert ("incident", "all", "done", 5, 4, 1) == tuple(
+        run[name] for name in ("kind", "extent", "state", "known", "seen", "gone")
+    )
+    assert "The source no longer shows it" in installation.command("explain", "INC0010002").stdout
+    (run,) = installation.json("reconcile", "--kind=incident", "--all")["reconciled"]
+    assert (5, 0) == (run["seen"], run["gone"])
+    assert ["unreadable", "restored"] == [f["what"] for f in installation.json("explain", "INC0010002")["findings"]]
+
+
 def test_the_daemon_logs_a_line_of_json_per_pass_and_no_secret(begin: Begin) -> None:
     process = begin().start("run")
     try:
