@@ -67,8 +67,8 @@ _JIRA = {
     "issue_type": "Corrective action",
     "index_lag": _LAG_S,
 }
-_PAGE = {"do": "delay_before", "path": "/rest/api/2/search", "nth": 2}
-_CREATE = {"do": "delay_after", "method": "POST", "path": "/rest/api/2/issue$", "nth": 1}
+_PAGE = {"do": "delay", "path": "/rest/api/2/search", "nth": 2}
+_CREATE = {"do": "delay", "after": True, "method": "POST", "path": "/rest/api/2/issue$", "nth": 1}
 _RANKS = {f"S{rank}": {"priority": str(rank)} for rank in (1, 2, 3)}
 SYSTEMS: Mapping[str, System] = {
     "servicenow": System(

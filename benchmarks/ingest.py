@@ -89,7 +89,7 @@ def _delay(system: str, url: str, seconds: float) -> None:
     """At the host, whatever the context path."""
     rules = {
         "servicenow": {"do": "delay", "seconds": seconds, "path": "^/api/"},
-        "jira": [{"do": "delay_before", "seconds": seconds, "path": "/rest/", "times": None}],
+        "jira": [{"do": "delay", "seconds": seconds, "path": "/rest/"}],
     }
     place = "/".join(url.split("/")[:3]) + "/_sim/faults"
     with urllib.request.urlopen(urllib.request.Request(place, json.dumps(rules[system]).encode(), method="POST")):

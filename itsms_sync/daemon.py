@@ -11,6 +11,7 @@ from types import FrameType
 from typing import Any
 
 from itsms_sync.http import Stop, Stopped
+from itsms_sync.store.database import Broken, DatabaseUnavailable
 
 Pass = Callable[[], dict[str, Any]]
 """Runs one pass and returns the fields of its canonical log line."""
@@ -41,7 +42,7 @@ class Daemon:
 
     def run(self, one_pass: Pass, reload: Callable[[], None]) -> None:
         """Returns when told to stop. ``reload`` is called on SIGHUP, between passes; it keeps what it has if it
-        fails.
+        fails. Raises ``Broken`` when the database must not be trusted any more.
         """
         calendar = self._calendar()
         self._listen()
@@ -71,8 +72,12 @@ class Daemon:
         started = self._clockwork.monotonic()
         try:
             fields = one_pass()
+        except Broken as error:
+            self._log.error("cycle", outcome="broken", error=str(error))
+            raise
         except Exception as error:  # noqa: BLE001 - a daemon outlives any one pass; the error is said and the next pass tries again
-            self._log.error("cycle", outcome="failed", error=f"{type(error).__name__}: {error}", exc_info=True)
+            known = isinstance(error, DatabaseUnavailable)
+            self._log.error("cycle", outcome="failed", error=f"{type(error).__name__}: {error}", exc_info=not known)
             return
         seconds = round(self._clockwork.monotonic() - started, 3)
         self._log.info("cycle", outcome="done", seconds=seconds, **fields)

@@ -652,6 +652,10 @@ def _printable(text: str, length: int = 80) -> str:
     return " ".join("".join(sign if sign.isprintable() else " " for sign in text).split())[:length]
 
 
+_SUSPECT = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
+_UNSTORABLE = re.compile(rb"(\\\\|\\u[dD][89abAB]..\\u[dD][c-fC-F]..)|\\u(?:0000|[dD][89a-fA-F]..)", re.DOTALL)
+"""NUL and surrogates without their other half; what has to be passed over comes first."""
+_NO_NUMBER = re.compile(rb"[:\[,]\s*-?(?:NaN|Infinity)\b")
 _JSON_TYPE = re.compile(r"(application|text)/([\w.+-]+\+)?json\s*(;.*)?", re.IGNORECASE | re.DOTALL)
 
 
@@ -660,6 +664,8 @@ def answer(response: requests.Response) -> Any:
 
     Raises ``Unavailable`` for what is none: 202 (accepted is not done), no body, another content type, text that does
     not parse. Vendors send each of them with a status of success. ``sent`` is set unless the request was a safe one.
+    Characters that no database stores become U+FFFD and numbers that are none become null, so that one odd record does
+    not keep all others from being read.
     """
     kind, body = response.headers.get("Content-Type", ""), response.content
     if response.status_code == 202 or not body:
@@ -667,9 +673,22 @@ def answer(response: requests.Response) -> Any:
     if not _JSON_TYPE.fullmatch(kind.strip()):
         raise _no_answer(response, f"{_printable(kind) or 'no content type'}, not JSON")
     try:
+        return _loaded(_UNSTORABLE.sub(_storable, body) if _SUSPECT.search(body) else body)
+    except (ValueError, RecursionError):
+        raise _no_answer(response, "broken JSON") from None
+
+
+def _loaded(body: bytes) -> Any:
+    try:
         return orjson.loads(body)
     except orjson.JSONDecodeError:
-        raise _no_answer(response, "broken JSON") from None
+        if _NO_NUMBER.search(body):
+            return json.loads(body, parse_constant=lambda _: None)
+        raise
+
+
+def _storable(match: re.Match[bytes]) -> bytes:
+    return match[1] or rb"\ufffd"
 
 
 def _no_answer(response: requests.Response, what: str) -> Unavailable:

@@ -285,12 +285,15 @@ def test_a_stop_before_the_first_pass_does_nothing() -> None:
 
 PROCESS = """
 import time
+from contextlib import closing
 from itsms_sync.daemon import Clockwork, Daemon
 from itsms_sync.http import Stop
-from itsms_sync.log import configured
+from itsms_sync.log import Sink, configured
 
-daemon = Daemon(Clockwork(time.monotonic, time.sleep), Stop(time.monotonic), configured(as_json=True), 3600.0)
-daemon.run(lambda: {"rows": 1}, lambda: None)
+with closing(Sink(2)) as sink:
+    log = configured(sink, as_json=True)
+    daemon = Daemon(Clockwork(time.monotonic, time.sleep), Stop(time.monotonic), log, 3600.0)
+    daemon.run(lambda: {"rows": 1}, lambda: None)
 """
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from connectors.jira.simulator.faults import KINDS as JIRA
+from connectors.servicenow.simulator.faults import KINDS as SERVICENOW
 from itsms_sync.configuration import read_library
 from itsms_sync.corrective import evidence, texts
 from itsms_sync.corrective.decisions import DecidedPeriod, Identity, Opening, PeriodFigures
@@ -160,6 +162,46 @@ def test_layers_are_those_that_are_enforced() -> None:
 def test_all_contracts_are_told() -> None:
     text = (DOCS / "architecture.md").read_text("utf-8")
     assert [] == [contract["name"] for contract in contracts() if str(contract["name"]) not in text]
+
+
+# --- docs/faults.md
+
+NOT_YET = frozenset((10, 12, 29, 33, 44))
+"""Rows without a test: nothing is claimed there."""
+REPLICAS = range(13, 16)
+"""What several replicas would meet."""
+
+
+def faults() -> dict[int, list[str]]:
+    """The rows of the tables by number."""
+    lines = [line for line in (DOCS / "faults.md").read_text("utf-8").splitlines() if re.match(r"\| \d", line)]
+    cells = [[cell.strip() for cell in line.removeprefix("|").removesuffix("|").split("|")] for line in lines]
+    assert len(cells) == len({row[0] for row in cells})
+    return {int(row[0]): row[1:] for row in cells}
+
+
+def test_each_row_of_faults_names_its_test_or_that_there_is_none() -> None:
+    rows = faults()
+    assert {number for number in range(1, 47) if number not in REPLICAS} <= rows.keys()
+    proof = re.compile(r"`tests/\S+::\w+`|all three|as 1 and 20")
+    assert {number for number, row in rows.items() if not proof.search(row[-1])} == NOT_YET
+
+
+def test_every_fault_of_the_simulators_is_told() -> None:
+    told = {name for row in faults().values() for name in quoted(row[0])}
+    assert (SERVICENOW.keys() | JIRA.keys()) - {"status"} == told - {"status", "Date", "kill -9"}
+
+
+def test_the_scenarios_are_those_that_are_told() -> None:
+    text = (DOCS / "simulate.md").read_text("utf-8").partition("## Rules")[0]
+    told = {
+        (name, system)
+        for name, systems in re.findall(r"^\| `([a-z-]+)` \| ([\w, ]+) \|", text, flags=re.MULTILINE)
+        for system in systems.lower().split(", ")
+    }
+    assert {
+        (path.stem, path.parent.parent.parent.name) for path in ROOT.glob("connectors/*/simulator/scenarios/*.yaml")
+    } == told
 
 
 # --- all documents

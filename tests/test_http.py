@@ -330,7 +330,7 @@ FAULTS = {
     "204": (sends(b"HTTP/1.1 204 No Content\r\n\r\n"), "status 204 with an empty body"),
     "empty": (sends(message("200 OK", JSON_TYPE)), "status 200 with an empty body"),
     "cut JSON": (sends(message("200 OK", JSON_TYPE, body=JSON[:-2])), "broken JSON"),
-    "NaN": (sends(message("200 OK", JSON_TYPE, body=b'{"n":NaN}')), "broken JSON"),
+    "no number": (sends(message("200 OK", JSON_TYPE, body=b'{"n":nan}')), "broken JSON"),
     "not UTF-8": (sends(message("200 OK", JSON_TYPE, body=b'{"n":"\xff"}')), "broken JSON"),
     "to a log-in": (
         sends(message("302 Found", f"Location: https://login.example/?token={SECRET}")),
@@ -1127,6 +1127,28 @@ def test_json_by_any_of_its_names(kind: str) -> None:
     said = sends(message("404 Not Found", f"Content-Type: {kind}", body=JSON))
     with serving(said) as wire, http_of().session() as session:
         assert orjson.loads(JSON) == answer(session.get(wire.url))
+
+
+@pytest.mark.parametrize(
+    ("body", "value"),
+    [
+        (rb'["a\u0000b"]', ["a\ufffdb"]),
+        (rb'["\ud83dx\ude00 \ud83d\ude00 \\ud800"]', ["\ufffdx\ufffd \U0001f600 \\ud800"]),
+        (b'[NaN, -Infinity, 1.5, "NaN"]', [None, None, 1.5, "NaN"]),
+        (b'{"a": {"b": Infinity}}', {"a": {"b": None}}),
+    ],
+)
+def test_characters_and_numbers_that_cannot_be_stored_are_replaced(body: bytes, value: object) -> None:
+    said = sends(message("200 OK", "Content-Type: application/json", body=body))
+    with serving(said) as wire, http_of().session() as session:
+        assert value == answer(session.get(wire.url))
+
+
+@pytest.mark.parametrize("body", [b"[NaN", b"[NaN]]", b"[" * 100_000 + b"NaN" + b"]" * 100_000, b'["NaN", nan]'])
+def test_text_that_is_no_json_stays_none(body: bytes) -> None:
+    said = sends(message("200 OK", "Content-Type: application/json", body=body))
+    with serving(said) as wire, http_of().session() as session, pytest.raises(Unavailable, match="broken JSON"):
+        answer(session.get(wire.url))
 
 
 def test_answer_to_a_write_that_is_no_answer_is_unclear() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from connectors.jira.options import Options
 from connectors.jira.texts import Text, markup, summary
 from connectors.jira.translate import PROPERTY, TICKET_FIELDS, browse_url, key_label, property_value, ticket
-from connectors.jira.transport import Edition, Site
+from connectors.jira.transport import Denied, Edition, Site
 from itsms_sync.connector import Access, Refused, SourceError
 from itsms_sync.http import Stopped
 from itsms_sync.records import Action, Gap, Ticket, Write, Written
@@ -53,7 +53,7 @@ class _Draft:
 
 
 class Tickets:
-    """A project of Jira as one account sees it. Its create screen is read once in a connector's life."""
+    """A project of Jira as one account sees it. Its create screen is read once, and anew after a create was refused."""
 
     def __init__(self, access: Access, options: Options, site: Site) -> None:
         self._access = access
@@ -103,7 +103,11 @@ class Tickets:
         labels = tuple(dict.fromkeys((key_label(write.key), *self._options.labels, *write.labels)))
         place = {"project": {"key": self._options.project}, "issuetype": {"id": self._type_id}}
         body = {"fields": {**place, **draft.fields, "labels": labels}, "properties": [self._property(write)]}
-        id, label = self._site.post("issue", body, lambda made: (str(made["id"]), str(made["key"])))
+        try:
+            id, label = self._site.post("issue", body, lambda made: (str(made["id"]), str(made["key"])))
+        except Denied:
+            self._screen = None  # it may have been changed since it was read
+            raise
         return self._written(id, label, draft.dropped, lambda now: _differences(now, draft.fields, labels, write))
 
     def _comment(self, write: Write) -> Written:

@@ -201,13 +201,12 @@ class Site:
             return False
 
     def _tokens(self, asked: Json, parse: Callable[[Any], T]) -> list[T]:
-        """Cloud's walk; whichever of the two signs of the end comes first counts."""
+        """Cloud's walk."""
         found: list[T] = []
         seen: set[str] = set()
 
         def parsed(body: Json) -> tuple[list[T], str | None]:
-            token = None if body.get("isLast") else body.get("nextPageToken")
-            return [parse(issue) for issue in body["issues"]], str(token) if token else None
+            return [parse(issue) for issue in body["issues"]], token_of(body)
 
         while len(seen) < _MOST_PAGES:
             issues, token = self.ask("search/jql", asked, parsed)
@@ -225,6 +224,7 @@ class Site:
         found: list[T] = []
 
         def parsed(body: Json) -> tuple[list[Json], int]:
+            check_whole(body)
             return list(body["issues"]), int(body["total"])
 
         query = {name: asked[name] for name in ("jql", "fields", "maxResults")}
@@ -363,6 +363,25 @@ class Site:
         secrets = [self._secrets[name] for name in ("token", "password") if self._secrets.get(name)]
         pairs = [f"{self._secrets.get('username', '')}:{secret}".encode() for secret in secrets]
         return [*(base64.b64encode(pair).decode() for pair in pairs), *secrets]
+
+
+def check_whole(body: Json) -> None:
+    """Raises ``Unavailable`` for an answer of search that says of itself that it is cut."""
+    for name in ("warnings", "warningMessages"):
+        if body.get(name):
+            raise Unavailable(f"search warns that its answer is not whole: {str(body[name])[:200]}")
+
+
+def token_of(body: Json) -> str | None:
+    """Token of the page behind this one of Cloud's search, ``None`` at the end.
+
+    Raises ``Unavailable`` for a page that is cut, and where the two signs of the end do not agree: that is no end.
+    """
+    check_whole(body)
+    token = body.get("nextPageToken") or None
+    if bool(body.get("isLast")) is not (token is None):
+        raise Unavailable("search does not say whether pages follow; the next poll goes on behind the last one")
+    return None if token is None else str(token)
 
 
 def edition_of(info: Json) -> Edition:

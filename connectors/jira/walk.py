@@ -25,7 +25,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from connectors.jira.translate import translate
-from connectors.jira.transport import Denied, Edition, Site
+from connectors.jira.transport import Denied, Edition, Site, check_whole, token_of
 from connectors.jira.values import moment
 from itsms_sync.connector import Refused, Unavailable
 from itsms_sync.records import Gap, Millis, Page, Row
@@ -285,19 +285,13 @@ def second(issue: Json, by: str) -> Millis:
     return stamped(issue, by) // _SECOND * _SECOND
 
 
-def _of_cloud(body: Json) -> _Found:
-    """Raises ``Unavailable`` where the two signs of the end do not agree: that is no end."""
-    issues, token = checked(body), body.get("nextPageToken") or None
-    if body.get("warnings"):
-        raise Unavailable(f"search warns that its answer is not whole: {str(body['warnings'])[:200]}")
-    if bool(body.get("isLast")) is not (token is None):
-        raise Unavailable("search does not say whether pages follow; the next poll goes on behind the last one")
-    return _Found(issues, token is None, None if token is None else str(token))
+def _of_cloud(body: dict[str, Any]) -> _Found:
+    token = token_of(body)
+    return _Found(checked(body), token is None, token)
 
 
-def _of_data_center(body: Json) -> _Found:
-    if body.get("warningMessages"):
-        raise Unavailable(f"search warns that its answer is not whole: {str(body['warningMessages'])[:200]}")
+def _of_data_center(body: dict[str, Any]) -> _Found:
+    check_whole(body)
     return _Found(checked(body), last=False, total=int(body["total"]))
 
 

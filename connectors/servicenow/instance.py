@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from connectors.servicenow import presence, walk
 from connectors.servicenow.columns import Columns, stripped
 from connectors.servicenow.options import Options
+from connectors.servicenow.questions import Answer, Question
 from connectors.servicenow.tickets import Tickets
 from connectors.servicenow.translate import (
     audit_stream,
@@ -23,7 +24,7 @@ from connectors.servicenow.translate import (
     plain,
     saves_stream,
 )
-from connectors.servicenow.transport import Answer, Denied, Question, Tables, check_names
+from connectors.servicenow.transport import Denied, Tables, check_names
 from connectors.servicenow.walk import Stream
 from itsms_sync.connector import Access, Refused
 from itsms_sync.records import (
@@ -94,8 +95,8 @@ class ServiceNow:
 
     @property
     def index_lag(self) -> float:
-        """Seconds; ServiceNow finds what it has acknowledged at once."""
-        return 0.0
+        """Seconds. ServiceNow finds what it has acknowledged at once, but goes on with what nobody waits for."""
+        return self._options.index_lag
 
     def identify(self) -> Identity:
         """Instance, account and server time.

@@ -22,5 +22,7 @@ class Options(BaseModel):
     """Name of this program in the tickets that it opens."""
     assignment_group: str | None = Field(None, pattern=r"^[0-9a-f]{32}$")
     """``sys_id`` of the group that gets the tickets."""
+    index_lag: float = Field(60, ge=0, le=3600)
+    """Seconds after which nothing that was sent can appear any more: the instance cancels a transaction after 60 s."""
     severities: dict[str, dict[str, str]] = {}
     """Severity -> columns and raw values that express it, for instance impact and urgency."""

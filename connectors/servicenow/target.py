@@ -12,8 +12,9 @@ from typing import Any
 
 from connectors.servicenow.columns import stripped
 from connectors.servicenow.options import Options
+from connectors.servicenow.questions import Question
 from connectors.servicenow.translate import plain, shown, whole
-from connectors.servicenow.transport import Denied, Question, Tables
+from connectors.servicenow.transport import Denied, Tables
 from itsms_sync.connector import Refused, SourceError
 from itsms_sync.records import Gap
 
@@ -55,6 +56,16 @@ class Target:
         if self._is_read_only("correlation_id"):
             raise Refused(f"{self.name}.correlation_id is read-only, so our tickets could not carry their key")
         self._checked = bool(rows)
+
+    def check_shown(self) -> None:
+        """Raises ``Refused`` where nothing was found because nothing is shown any more."""
+        if self._checked and not self._tables.shows(self.name):
+            raise Refused(
+                f"{self.name} shows no row any more, so it cannot be seen whether a ticket is there: give the account "
+                "back its role to read the table"
+            )
+        if self._checked and not self._tables.shows(self.name, "correlation_id"):
+            raise Refused(f"{self.name}: no row is found by correlation_id: let the account read that field")
 
     def state(self, wanted: str) -> str | Gap:
         """Raw value of the state with this label or value, or why it cannot be known."""

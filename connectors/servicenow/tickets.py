@@ -14,9 +14,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from connectors.servicenow.options import Options
+from connectors.servicenow.questions import Question
 from connectors.servicenow.target import Target, squeezed
 from connectors.servicenow.translate import millis, plain, record_url, shown
-from connectors.servicenow.transport import Denied, Question, Tables
+from connectors.servicenow.transport import Denied, Tables
 from itsms_sync.connector import Access, Refused, SourceError
 from itsms_sync.records import Action, Block, Gap, Item, Ticket, Write, Written
 
@@ -61,6 +62,8 @@ class Tickets:
             return Gap(
                 table, "rows-hidden", f"the account may not read all tickets with key {key}; let it read {table}"
             )
+        if not tickets:
+            self._target.check_shown()
         return [ticket for ticket in tickets if ticket.key == key]
 
     def write(self, write: Write) -> Written | Gap:

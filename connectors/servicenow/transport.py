@@ -11,29 +11,27 @@ what a page of rows means to ``walk``.
 
 import json
 import re
+import sys
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
 import requests
 from requests.auth import AuthBase, HTTPBasicAuth
 
+from connectors.servicenow.questions import Answer, Question, in_parts
 from connectors.servicenow.translate import plain
 from itsms_sync.connector import Access, Refused, Unavailable
 from itsms_sync.http import answer, http_date_millis, retry_after
-from itsms_sync.records import Millis
 
 SMALLEST_PAGE = 10
 _LONGEST_MESSAGE = 400
 _NAME = re.compile(r"[a-z][a-z0-9_]*", re.ASCII)
 _COLUMN = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*", re.ASCII)
 _SYS_ID = re.compile(r"[A-Za-z0-9_-]{2,64}", re.ASCII)
-_SUSPECT = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
-_UNSTORABLE = re.compile(rb"(\\\\|\\u[dD][89abAB]..\\u[dD][c-fC-F]..)|\\u(?:0000|[dD][89a-fA-F]..)", re.DOTALL)
-"""NUL and surrogates without their other half; what has to be passed over comes first."""
 _NEXT = re.compile(r'rel="?next"?')
 _NO_TABLE = re.compile(r"invalid table|\btable \S+ does not exist", re.IGNORECASE)
 _PLUGINS = (
@@ -47,49 +45,16 @@ _PLUGINS = (
 """Start of a table's name -> the plug-in that brings it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
-    """One page of one table. ``query`` is an encoded query; ``counted`` makes the server count all matches, and
-    ``labelled`` makes it show the label beside each raw value.
-    """
-
-    table: str
-    query: str
-    fields: tuple[str, ...]
-    limit: int
-    offset: int = 0
-    counted: bool = False
-    labelled: bool = False
-
-    def __str__(self) -> str:
-        offset = f"&sysparm_offset={self.offset}" if self.offset else ""
-        labels = "&sysparm_display_value=all" if self.labelled else ""
-        return (
-            f"GET /api/now/table/{self.table}?sysparm_query={self.query}&sysparm_fields={','.join(self.fields)}"
-            f"&sysparm_limit={self.limit}{offset}{labels}"
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A whole page. ``question`` is the one that was answered, perhaps with a smaller limit than was asked first."""
-
-    question: Question
-    rows: list[dict[str, Any]]
-    total: int | None
-    """Rows that match, hidden ones included; ``None`` if it was not counted."""
-    more: bool
-    """Whether the server says or the count shows that rows follow this page."""
-    server: str
-    server_time: Millis | None
-
-
 class Denied(Refused):
     """This table, field or record is not for us; others may be."""
 
 
 class NoTable(Denied):
     """The instance has no such table: the plug-in that brings it is not installed, or the name is wrong."""
+
+
+class _TooLong(Refused):
+    """The address does not hold the question."""
 
 
 class _Cut(Unavailable):
@@ -106,6 +71,10 @@ class Tables:
         self._http = access.http
         self._credential = access.credential
         self._missing: dict[tuple[str, str], str] = {}
+        self._too_long = sys.maxsize
+        """Length of the shortest question that an address did not hold."""
+        self._shown: set[tuple[str, str]] = set()
+        """Tables and fields by which rows were found."""
         self._bearable: dict[str, int] = {}
         """Limit of a table's pages since the server cut one; kept over polls, or a large window would never end."""
         session = access.http.session()
@@ -117,22 +86,49 @@ class Tables:
         session.headers["User-Agent"] = agent  # it was replaced by the library's name
 
     def ask(self, question: Question) -> Answer:
-        """The page; one that the server cut short is asked for again with half the limit."""
-        table = question.table
+        """The page; one that the server cut short is asked for again with half the limit, and a question that is too
+        long for an address in parts.
+        """
+        length = len(str(question))
+        if length >= self._too_long and (answer := in_parts(question, self.ask)):
+            return answer
+        try:
+            return self._asked(question)
+        except _TooLong:
+            self._too_long = min(self._too_long, length)
+            answer = in_parts(question, self.ask)
+            if answer is None:
+                raise
+            return answer
 
-        def once() -> Answer:
+    def _asked(self, question: Question) -> Answer:
+        return self._http.reading(lambda: self._halving(question))
+
+    def _halving(self, question: Question) -> Answer:
+        """The page, with as few rows as it takes. Halving waits for nothing: it is the size that was too much."""
+        table = question.table
+        while True:
             limit = min(question.limit, self._bearable.get(table, question.limit))
             try:
                 return self._page(replace(question, limit=limit))
             except _Cut:
                 self._bearable[table] = max(min(SMALLEST_PAGE, limit), limit // 2)
-                raise
-
-        return self._http.reading(once)
+                if self._bearable[table] == limit:
+                    raise
 
     def finished(self, table: str) -> None:
         """A window of the table was read to its end: full pages may be tried again."""
         self._bearable.pop(table, None)
+
+    def shows(self, table: str, field: str = "") -> bool:
+        """Whether the account is shown any row of the table, and any by a condition on the field that always holds."""
+        if (table, field) in self._shown:
+            return True
+        condition = f"{field}ISEMPTY^NQ{field}ISNOTEMPTY" if field else ""
+        found = bool(self.ask(Question(table, condition, ("sys_id",), 1)).rows)
+        if found and field:  # what a table shows can be taken away, what its columns are called hardly ever changes
+            self._shown.add((table, field))
+        return found
 
     def why_missing(self, table: str, field: str) -> str:
         """Why no row has the field: ``field-refused``, or ``field-not-served`` if the table does not know it.
@@ -205,8 +201,6 @@ class Tables:
         sent = response.request.method != "GET"
         if response.status_code >= 400:
             raise self._failure(response, sent=sent)
-        if _SUSPECT.search(response.content):
-            response._content = _UNSTORABLE.sub(_storable, response.content)
         body = self._parsed(response)
         if not isinstance(body, dict) or "error" in body or "result" not in body:
             raise _Cut(f"{self._said(response, body)}; the page is incomplete", sent=sent)
@@ -240,7 +234,8 @@ class Tables:
             return NoTable(f"{said}. {_missing(_table(response))}")
         if status in (400, 403, 404):
             return Denied(f"{said}. {_next_step(status, said)}")
-        return Refused(f"{said}. {_next_step(status, said)}")
+        refusal = _TooLong if status == 414 else Refused
+        return refusal(f"{said}. {_next_step(status, said)}")
 
     def _said(self, response: requests.Response, body: Any) -> str:
         """Table, status and the vendor's own sentence, without our secrets."""
@@ -310,10 +305,6 @@ def _segment(sys_id: str) -> str:
     if not _SYS_ID.fullmatch(sys_id):
         raise Refused(f"{sys_id!r} is no sys_id")
     return f"/{sys_id}"
-
-
-def _storable(match: re.Match[bytes]) -> bytes:
-    return match[1] or rb"\ufffd"
 
 
 _STEPS = (

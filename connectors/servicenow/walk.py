@@ -16,8 +16,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from connectors.servicenow.questions import Answer, Question
 from connectors.servicenow.translate import literal, millis, plain, translate
-from connectors.servicenow.transport import Answer, Denied, NoTable, Question, Tables
+from connectors.servicenow.transport import Denied, NoTable, Tables
 from itsms_sync.connector import Refused, Unavailable
 from itsms_sync.records import Facts, Gap, Millis, Page, Row, Window
 
@@ -162,11 +163,16 @@ class _Reading:
         """Ends with an answer that was counted and leaves nothing over; a short page proves nothing."""
         # Counting is asked for only where few rows can match: in a window that has a start, and behind the last row.
         offset, counted, ended = 0, cursor.at is None and cursor.start is not None, False
+        began, promised = cursor, False
         while not ended:
             answer = self._tables.ask(self._question(cursor, offset, counted))
             rows, last, gaps = self._verified(answer, cursor)
             gaps += self._hidden(answer)
             ended = counted and not answer.more and (not answer.rows or answer.total == offset + len(answer.rows))
+            unseen = not self._rows_seen and (began.start is None or began.end is not None)
+            if not answer.rows and not answer.more and (promised or unseen):
+                self._check_emptiness(began)
+            promised = answer.more
             if last is not None:
                 cursor, offset = cursor.advanced(last, answer.server_time, self._overlap), 0
             else:
@@ -259,6 +265,22 @@ class _Reading:
                 f"read {stream.table}.{ignored} or correct its name; nothing is stored until then."
             )
 
+    def _check_emptiness(self, began: Cursor) -> None:
+        """Nothing where rows are to be expected: an account without its role gets empty lists, and an instance may be
+        set to answer conditions on fields that it does not know with none.
+        """
+        stream = self._stream
+        if not self._tables.shows(stream.table):
+            if began.end is not None or self._rows_seen:
+                raise Denied(f"{stream.table} shows no row any more: give the account back its role to read the table.")
+            return
+        for name in (stream.stamp, *stream.holds):
+            if not self._tables.shows(stream.table, name):
+                raise Denied(
+                    f"{stream.table}: no row is found by {name}: let the account read {stream.table}.{name} or correct "
+                    "its name."
+                )
+
     def _parked(self, sys_id: str) -> Gap:
         stream = self._stream
         needed = ", ".join(("sys_id", stream.stamp, *stream.needed))
@@ -329,6 +351,7 @@ def every(tables: Tables, table: str, condition: str, fields: tuple[str, ...], l
         rows = [row for row in answer.rows if plain(row.get("sys_id"))]
         yield from rows
         if not rows and not answer.more:
+            tables.finished(table)
             return
         offset = 0 if rows else offset + answer.question.limit
         newest = max((str(plain(row["sys_id"])) for row in rows), default=last, key=str.casefold)

@@ -4,7 +4,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -170,12 +170,13 @@ def run(config: Path) -> None:
     from itsms_sync.configuration import read_configuration
     from itsms_sync.daemon import Clockwork, Daemon
     from itsms_sync.documents import Invalid
-    from itsms_sync.log import configured
+    from itsms_sync.log import Sink, configured
     from itsms_sync.wiring import in_terminal, rebuild
 
     settings = configuration(config)
-    log = configured(as_json=not in_terminal())
-    with working(settings, quiet=True) as parts:
+    sink = Sink(sys.stderr.fileno())
+    log = configured(sink, as_json=not in_terminal())
+    with closing(sink), working(settings, quiet=True) as parts:
         current = {"parts": parts}
 
         def one_pass() -> dict[str, Any]:
@@ -205,24 +206,39 @@ def run(config: Path) -> None:
 @click.option("--port", type=click.IntRange(0, 65535), default=0, show_default="a free one")
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--data", type=click.Path(path_type=Path), multiple=True, help="Data to serve; repeatable.")
+@click.option("--faults", type=click.Path(path_type=Path), help="Rules by which it misbehaves, in YAML or JSON.")
+@click.option("--scenario", metavar="NAME", help="A ready-made set of such rules, for instance rate-limit-storm.")
 @click.option("--option", "options", multiple=True, metavar="KEY=VALUE", help="Option of the simulator; repeatable.")
-def simulate(system: str, port: int, host: str, data: tuple[Path, ...], options: tuple[str, ...]) -> None:
+def simulate(
+    system: str,
+    port: int,
+    host: str,
+    data: tuple[Path, ...],
+    faults: Path | None,
+    scenario: str | None,
+    options: tuple[str, ...],
+) -> None:
     from itsms_sync.plugins import UnknownPlugin, simulator
 
     wrong = [o for o in options if "=" not in o]
     if wrong:
         screen.fail(f"--option wants KEY=VALUE, not {wrong[0]!r}", screen.USAGE)
+    misbehaviour = {"faults": faults, "scenario": scenario}
+    chosen = dict(o.split("=", 1) for o in options)
+    chosen |= {name: str(given) for name, given in misbehaviour.items() if given is not None}
     numbers = {signal.SIGTERM, signal.SIGINT}
     # Before the first thread starts, so that no signal ends one of them in our place.
     signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
     try:
         serve = simulator(system)
-        server = serve(data=data, host=host, port=port, options=dict(o.split("=", 1) for o in options))
+        server = serve(data=data, host=host, port=port, options=chosen)
     except UnknownPlugin as error:
         screen.fail(str(error), screen.USAGE)
     except (ValueError, OSError) as error:
         screen.fail(f"the simulator cannot start: {error}", screen.USAGE)
     screen.say(f"{system} simulator at {server.url} (Ctrl-C stops it)")
+    if chosen.keys() & misbehaviour.keys():
+        screen.say(f"it misbehaves: {server.url}/_sim/faults lists its rules with their seeds and counts")
     signal.sigwait(numbers)
     server.stop()
 

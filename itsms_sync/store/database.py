@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, CursorResult, Engine, Table, create_engine, event, insert, select
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import ExceptionContext, make_url
 
 from itsms_sync.store.schema import fact
 
@@ -54,6 +54,22 @@ class Locked(DatabaseUnavailable):
     """Another process writes to this database."""
 
 
+class Broken(DatabaseUnavailable):
+    """The disk or the file failed: what it acknowledges cannot be believed any more, so this process must end."""
+
+
+_FAILURES: Sequence[tuple[str, type[DatabaseUnavailable], str]] = (
+    ("SQLITE_FULL", DatabaseUnavailable, "the disk is full; free some space, and the next run goes on from here"),
+    ("SQLITE_BUSY", DatabaseUnavailable, "another program holds a lock on it for long; end that program"),
+    ("SQLITE_READONLY", DatabaseUnavailable, "it may not be written to; give this account the right to"),
+    ("SQLITE_CANTOPEN", DatabaseUnavailable, "it cannot be opened; see that its folder is there and may be written to"),
+    ("SQLITE_IOERR", Broken, "the disk failed to read or write; check it, then start again: what was stored is kept"),
+    ("SQLITE_CORRUPT", Broken, "the file is damaged; restore a backup, and everything that is missing is read again"),
+    ("SQLITE_NOTADB", Broken, "the file is no database; restore a backup or correct the setting `database`"),
+)
+"""Start of SQLite's name for an error, what it is to us, and what to do."""
+
+
 def connect(url: str, mounts: Path = MOUNTS, *, migrate: bool = True) -> Engine:
     """An engine for ``sqlite:///path`` (or another SQLAlchemy URL) with this program's schema.
 
@@ -70,6 +86,7 @@ def connect(url: str, mounts: Path = MOUNTS, *, migrate: bool = True) -> Engine:
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
+        event.listen(engine, "handle_error", _told)
     _check_schema(engine, migrate=migrate)
     return engine
 
@@ -88,6 +105,15 @@ def _prepare_sqlite(connection: Any, _: Any) -> None:
 
 def _begin_sqlite(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN")
+
+
+def _told(context: ExceptionContext) -> None:
+    """A failure of disk or file in the operator's words, wherever it strikes."""
+    name = getattr(context.original_exception, "sqlite_errorname", "")
+    for start, kind, told in _FAILURES:
+        if name.startswith(start):
+            place = context.engine.url.database if context.engine else ""
+            raise kind(f"the database {place}: {told} ({name})") from None
 
 
 def _refuse_network_file_system(path: Path, mounts: Path) -> None:

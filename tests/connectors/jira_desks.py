@@ -227,7 +227,7 @@ def cursors(pages: Sequence[Page]) -> dict[str, str]:
 
 
 def spoil(simulator: Simulator, *rules: Mapping[str, Any]) -> None:
-    assert 200 == requests.post(own(simulator) + "/_sim/faults", json=rules, timeout=5).status_code
+    assert 201 == requests.post(own(simulator) + "/_sim/faults", json=rules, timeout=5).status_code
 
 
 def heal(simulator: Simulator) -> None:

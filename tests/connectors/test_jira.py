@@ -158,7 +158,7 @@ def ledger(jira: Simulator) -> Mapping[str, Any]:
 
 
 def spoil(jira: Simulator, *rules: Mapping[str, Any]) -> None:
-    assert 200 == requests.post(jira.url + "/_sim/faults", json=rules, timeout=5).status_code
+    assert 201 == requests.post(jira.url + "/_sim/faults", json=rules, timeout=5).status_code
 
 
 def login(jira: Simulator) -> tuple[str, str]:
@@ -500,7 +500,8 @@ def test_the_screen_is_read_once(jira: Simulator, target: Connector) -> None:
 def test_a_lost_answer_is_unclear_and_the_ticket_exists_once(
     jira: Simulator, target: Connector, do: str, status: int
 ) -> None:
-    spoil(jira, {"method": "POST", "path": "/issue$", "do": do, "status": status})
+    told = {"status": status} if do == "status" else {}
+    spoil(jira, {"method": "POST", "path": "/issue$", "do": do, **told})
     with pytest.raises(Unavailable) as caught:
         target.write(creation())
     assert caught.value.sent
@@ -510,7 +511,7 @@ def test_a_lost_answer_is_unclear_and_the_ticket_exists_once(
 
 
 def test_silence_after_sending_is_unclear(jira: Simulator, connect: Connect) -> None:
-    spoil(jira, {"method": "POST", "path": "/issue$", "do": "delay_after", "seconds": 2})
+    spoil(jira, {"method": "POST", "path": "/issue$", "do": "delay", "after": True, "seconds": 2})
     with pytest.raises(Unavailable, match="no complete answer") as caught:
         connect().write(creation())
     assert caught.value.sent
@@ -616,7 +617,8 @@ def test_through_the_gateway_people_are_sent_to_the_site(
         {
             "GET serverInfo": {"deploymentType": "Cloud", "baseUrl": "https://acme.example"},
             "POST search/jql": {
-                "issues": [{"id": "7", "key": "CAPA-7", "fields": fields, "properties": {PROPERTY: {"key": KEY}}}]
+                "issues": [{"id": "7", "key": "CAPA-7", "fields": fields, "properties": {PROPERTY: {"key": KEY}}}],
+                "isLast": True,
             },
         }
     )

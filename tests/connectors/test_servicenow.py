@@ -671,9 +671,10 @@ BAD_PAGES = {
     "cut body": {"do": "truncate"},
     "error alone": {"do": "error_body"},
     "half a page and an error": {"do": "half_page_error"},
-    "half a page and half an error": {"do": "half_page_error", "raw": True},
+    "half a page and half an error": {"do": "cut_json"},
     "202": {"do": "empty_202"},
-    "hibernation page": {"do": "html_200"},
+    "hibernation page": {"do": "hibernating"},
+    "log-in page": {"do": "html_200"},
     "gateway": {"do": "status", "status": 502},
     "cancelled": {"do": "status", "status": 500},
     "hang-up before": {"do": "drop_before"},
@@ -718,13 +719,25 @@ def test_a_page_that_the_quota_cuts_is_asked_with_half_the_limit_down_to_ten(sta
 def test_the_smaller_limit_is_kept_over_polls_until_the_window_ends(start: Start) -> None:
     instance = start({"incident": SIXTY})
     instance.fault("half_page_error", path="incident$", query="sysparm_limit=(1000|500|250|125|62|31)&")
-    connector = instance.connect()
-    with pytest.raises(Unavailable, match="maximum execution time exceeded"):
-        pull(connector, size=1000)
-    pages = pull(connector, size=1000)
-    assert {15} == set(asked_limits(pages))
+    instance.fault("maintenance", path="incident$", nth=9, times=100)
+    connector, first = instance.connect(), list[Page]()
+    with pytest.raises(Unavailable, match="status 503"):
+        first.extend(connector.pull("incident", Window(FIELDS, {}, OVERLAP, 1000)))
     requests.delete(f"{instance.url}/_sim/faults", timeout=5)
-    assert [1000] == asked_limits(pull(connector, cursors(pages), size=1000))
+    second = pull(connector, cursors(first), size=1000)
+    assert ({15}, {15}) == (set(asked_limits(first)), set(asked_limits(second)))
+    assert len(SIXTY) == len(rows(first)) + len(rows(second))
+    assert [1000] == asked_limits(pull(connector, cursors(second), size=1000))
+
+
+def test_one_run_gets_through_a_quota_that_takes_small_pages_only(start: Start) -> None:
+    """Who runs once has no later poll to go on halving."""
+    instance = start({"sys_user": [{"user_name": f"u{place}"} for place in range(60)]})
+    instance.fault("quota_timeout", rows=10)
+    found = instance.connect().directory()
+    assert not isinstance(found, Gap)
+    assert 61 <= len(found.people)
+    assert 0 == instance.clock.now
 
 
 def test_a_rate_limit_is_waited_out(start: Start) -> None:
@@ -1253,10 +1266,13 @@ def test_a_credential_without_a_password_is_refused(start: Start) -> None:
         instance.connect().identify()
 
 
-def test_a_connected_instance_finds_at_once(start: Start) -> None:
-    connector = start({}).connect()
+@pytest.mark.parametrize(("options", "seconds"), [({}, 60), ({"index_lag": 0}, 0)])
+def test_what_nobody_waits_for_may_appear_until_the_instance_cancels_it(
+    options: dict[str, float], seconds: float, start: Start
+) -> None:
+    connector = start({}).connect(**options)
     assert isinstance(connector, ServiceNow)
-    assert 0.0 == connector.index_lag
+    assert seconds == connector.index_lag
 
 
 def test_naming_the_plug_in_loads_no_library() -> None:

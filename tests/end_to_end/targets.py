@@ -93,7 +93,7 @@ def _servicenow(table: str, severities: Mapping[str, Any], **simulated: str) -> 
         "servicenow",
         {"password": PASSWORD, **simulated},
         {"username": "itsms", "password": {"file": "password.txt"}},
-        {"table": table, "severities": severities},
+        {"table": table, "severities": severities, "index_lag": 0},
         f"POST /api/now/table/{table}",
         None,
         _correlated,

@@ -1169,7 +1169,7 @@ def test_fault_answers_with_a_status_and_headers_from_the_nth_request_on(site: S
 )
 def test_refusal_for_too_many_requests_comes_with_headers_of_any_form(site: Starter, headers: dict[str, str]) -> None:
     jira = site()
-    jira.break_({"method": "POST", "path": "/issue$", "do": "status", "status": 429, "headers": headers})
+    jira.break_({"method": "POST", "path": "/issue$", "do": "status", "status": 429, "headers": headers, "nth": 1})
     body = {"fields": {"project": {"key": "CAPA"}, "issuetype": {"name": "Task"}, "summary": "x"}}
     refused = jira.call("POST", "issue", body)
     known = {"retry-after", "ratelimit-reason", "beta-ratelimit", "beta-ratelimit-policy"}
@@ -1189,10 +1189,10 @@ def test_dropped_answers(site: Starter, do: str, created: int) -> None:
     assert (created, 1) == (ledger["created"], ledger["requests"]["POST"]["/rest/api/3/issue"])
 
 
-@pytest.mark.parametrize(("do", "created_meanwhile"), [("delay_before", 0), ("delay_after", 1)])
-def test_delayed_answers(site: Starter, do: str, created_meanwhile: int) -> None:
+@pytest.mark.parametrize(("after", "created_meanwhile"), [(False, 0), (True, 1)])
+def test_delayed_answers(site: Starter, after: bool, created_meanwhile: int) -> None:
     jira = site()
-    jira.break_({"path": "/issue$", "do": do, "seconds": 0.3})
+    jira.break_({"path": "/issue$", "do": "delay", "after": after, "seconds": 0.3})
     body = {"fields": {"project": {"key": "CAPA"}, "issuetype": {"name": "Task"}, "summary": "x"}}
     with pytest.raises(requests.ReadTimeout):
         jira.session.post(jira.url + "/rest/api/3/issue", json=body, timeout=(5, 0.1))
@@ -1201,7 +1201,7 @@ def test_delayed_answers(site: Starter, do: str, created_meanwhile: int) -> None
 
 def test_answer_may_give_the_asked_token_again(site: Starter) -> None:
     jira = site()
-    jira.break_({"do": "repeat_token", "path": "search/jql", "times": None})
+    jira.break_({"do": "repeat_token"})
     body: dict[str, Any] = {"jql": "project = OPS ORDER BY key", "maxResults": 1}
     tokens = []
     for _ in range(3):
@@ -1216,7 +1216,7 @@ def test_answer_may_say_less_than_it_should(site: Starter) -> None:
     jira = site()
     warnings = ["The search was cut."]
     jira.break_(
-        {"do": "fewer", "path": "search/jql", "body": {"warnings": warnings}},
+        {"do": "fewer", "path": "search/jql", "nth": 1, "body": {"warnings": warnings}},
         {"do": "merge", "path": "OPS-1/changelog", "body": {"total": 99, "isLast": True}},
     )
     # not judged: warnings are newer than the document
@@ -1230,13 +1230,13 @@ def test_answer_may_say_less_than_it_should(site: Starter) -> None:
 
 def test_rewriting_faults_leave_refusals_alone(site: Starter) -> None:
     jira = site()
-    jira.break_({"do": "merge", "path": "issue/", "body": {"total": 0}, "times": None})
+    jira.break_({"do": "merge", "path": "issue/", "body": {"total": 0}})
     assert {"errorMessages", "errors"} == set(jira.call("GET", "issue/OPS-404").json())
 
 
 def test_login_page_instead_of_an_answer_and_faults_are_cleared(site: Starter) -> None:
     jira = site()
-    jira.break_({"do": "html_200", "times": None})
+    jira.break_({"do": "html_200"})
     response = jira.session.get(jira.url + "/rest/api/2/myself", timeout=10)
     assert (200, True) == (response.status_code, response.headers["Content-Type"].startswith("text/html"))
     assert 204 == jira.session.delete(jira.url + "/_sim/faults", timeout=10).status_code
@@ -1245,10 +1245,10 @@ def test_login_page_instead_of_an_answer_and_faults_are_cleared(site: Starter) -
 
 def test_faults_from_a_file_and_wrong_rules(site: Starter, tmp_path: Path) -> None:
     rules = tmp_path / "faults.json"
-    rules.write_text('[{"do": "status", "status": 500}]')
+    rules.write_text('[{"do": "status", "status": 500, "nth": 1}]')
     jira = site(faults=str(rules))
     assert [500, 200] == [jira.call("GET", "myself").status_code for _ in range(2)]
-    for wrong in ([{"do": "explode"}], [{"do": "status", "stauts": 1}], [{"do": "status", "path": "("}], {}):
+    for wrong in ([{"do": "explode"}], [{"do": "status", "stauts": 1}], [{"do": "status", "path": "("}], {}, [1]):
         response = jira.session.post(jira.url + "/_sim/faults", json=wrong, timeout=10)
         assert 400 == response.status_code
 

@@ -498,7 +498,7 @@ def test_write_may_be_carried_out_and_its_answer_lost(
 
 def test_answer_may_be_slow(site: Starter) -> None:
     jira = site()
-    jira.break_({"do": "delay_after", "path": "/search", "seconds": 0.3})
+    jira.break_({"do": "delay", "after": True, "path": "/search", "seconds": 0.3})
     with pytest.raises(requests.ReadTimeout):
         jira.session.get(f"{jira.url}/rest/api/2/search", params={"jql": "project = OPS"}, timeout=(5, 0.1))
     assert jira.search("project = OPS")

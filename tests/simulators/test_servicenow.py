@@ -814,7 +814,7 @@ def test_bodies_can_be_cut_wrong_or_half(desk: Client) -> None:
     assert (200, 2, "Transaction cancelled: maximum execution time exceeded") == (
         half.status_code, len(half.json()["result"]), half.json()["error"]["message"],
     )  # fmt: skip
-    desk.fault(do="half_page_error", nth=1, raw=True)
+    desk.fault(do="cut_json", nth=1)
     with pytest.raises(requests.exceptions.JSONDecodeError):
         desk.table("incident").json()
     desk.fault(do="html_200", nth=1)
@@ -855,7 +855,7 @@ def test_faults_come_from_a_file_and_wrong_ones_are_refused(start: Callable[...,
     path.write_text('[{"do": "status", "status": 502, "nth": 1}]')
     client = start(DESK, faults=str(path))
     assert [502, 200] == [client.table("incident").status_code for _ in range(2)]
-    for rule in ({"do": "explode"}, {"do": "delay", "second": 1}, {"do": "delay", "path": "("}, [1]):
+    for rule in ({"do": "explode"}, {"do": "delay", "secnds": 1}, {"do": "delay", "path": "("}, [1]):
         assert 400 == client.post(f"{client.url}/_sim/faults", json=rule, timeout=30).status_code
     (listed,) = client.get(f"{client.url}/_sim/faults", timeout=30).json()
     assert (2, 1) == (listed["seen"], listed["acted"])

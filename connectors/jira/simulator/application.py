@@ -9,17 +9,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
+from time import monotonic
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import orjson
 
-from connectors.jira.simulator import pages
+from connectors.faults import Asked, Faults, Rule, ready_made
+from connectors.jira.simulator import faults, pages
 from connectors.jira.simulator.calls import Answer, Call, Handler
 from connectors.jira.simulator.configuration import User
 from connectors.jira.simulator.data_center import DataCenterRepresentation
 from connectors.jira.simulator.editing import Editing
-from connectors.jira.simulator.faults import Fault, read_faults
 from connectors.jira.simulator.gates import DataCenterGate, Gate, Login
 from connectors.jira.simulator.lively import DATA, Lively
 from connectors.jira.simulator.messages import HTML, Request, Response, json_response
@@ -40,7 +41,7 @@ class Application:
         lively = options.desk == "lively"
         configuration, issues = read_site([*DATA, *data] if lively else data)
         self.clock = Clock()
-        self.faults: list[Fault] = read_faults(orjson.loads(options.faults.read_bytes())) if options.faults else []
+        self.faults = Faults(faults.KINDS, options.seed, monotonic)
         self._options = options
         self._zone = options.zone()
         self._site = Site(configuration, options.search_lag, options.node_lag)
@@ -57,11 +58,28 @@ class Application:
         looks, versions = (Representation, "23") if cloud else (DataCenterRepresentation, "2")
         self._shown = {each: looks(self._site, each, url, self._zone, self.clock.millis) for each in versions}
         self._requests: dict[str, Counter[str]] = {}
+        self._misbehaved: Counter[str] = Counter()
+        self._lagging: dict[int, Search] = {}
+        """What search is under a fault, by the identity of its rule."""
+        self._lists: dict[str, Response] = {}
+        """The last answer of each address of search."""
         self._routes = Routes(options.edition)
         account = configuration.user(options.email)
         if account is None:
             raise ValueError(f"option email={options.email}: no user of the site has this address")
         self._gate = (Gate if cloud else DataCenterGate)(options, account, self.clock)
+        for path in _fault_files(options):
+            self._prepare(self.faults.load(path))
+
+    def _prepare(self, rules: Sequence[Rule]) -> None:
+        """Give rules under which search lags an index of their own, which hears of every write from now on."""
+        now = self.clock.millis()
+        for rule in rules:
+            if rule.do in faults.LAGGING:
+                seconds = rule.given["seconds"]
+                lag, frozen_at = (0, now) if seconds is None else (round(seconds * 1000), None)
+                index = self._site.index_beside(lag, frozen_at, now)
+                self._lagging[id(rule)] = Search(self._site, index, 0)
 
     def _enlivened(self) -> Lively:
         chosen = self._options
@@ -79,17 +97,34 @@ class Application:
     def close(self) -> None:
         self._site.close()
 
-    def fault(self, request: Request) -> Fault | None:
-        """The first rule that strikes this request; the site's own addresses never fail."""
+    def due(self, request: Request) -> list[Rule]:
+        """The faults that strike this request; the site's own addresses never fail."""
         if self._within(request.target).startswith("/_sim/"):
-            return None
-        struck = [rule for rule in self.faults if rule.strikes(request.method, request.target)]
-        return struck[0] if struck else None
+            return []
+        path, _, query = request.target.partition("?")
+        rules = self.faults.due(Asked(request.method, path, query, request.body))
+        self._misbehaved.update(rule.do for rule in rules)
+        return rules
 
-    def answer(self, request: Request) -> Response:
+    def misbehave(self, request: Request, rule: Rule) -> Response | None:
+        """The answer as the rule leaves it; ``None`` for none at all. Whether it is cut on its way is the server's."""
+        silent = rule.do in ("drop_before", "drop_after") or (rule.do == "reset" and not rule.given["halfway"])
+        if silent and not rule.has_acted:
+            return None
+        replaced = faults.instead(rule, request, self.clock.millis() / 1000)
+        if replaced is not None:
+            if rule.after:
+                self.answer(request)
+            return replaced
+        path = urlsplit(request.target).path
+        before = self._lists.get(path)
+        response = faults.rewritten(rule, request, self.answer(request, rule), before)
+        return None if silent else response
+
+    def answer(self, request: Request, rule: Rule | None = None) -> Response:
         """Carry the request out. Never raises: what goes wrong inside is a 500 with a line in the log."""
         try:
-            return self._answer(request)
+            return self._answer(request, rule)
         except Refusal as refusal:
             return json_response(refusal.status, refusal.body)
         except Exception:
@@ -109,7 +144,7 @@ class Application:
         """The target below the context path; what lies outside stays as it is."""
         return target.removeprefix(self._options.context)
 
-    def _answer(self, request: Request) -> Response:
+    def _answer(self, request: Request, rule: Rule | None) -> Response:
         if self._lively and self._options.live:
             self._lively.go_on(self.clock.millis())
         parts = urlsplit(request.target)
@@ -118,12 +153,15 @@ class Application:
             return self._own(request, path)
         if self._options.context and path == parts.path:
             return Response(404, pages.missing(path), HTML)
-        login = self._gate.login(request.headers.get("authorization", ""))
+        dead = rule is not None and rule.do == "anonymous"
+        login = self._gate.login("Bearer dead" if dead else request.headers.get("authorization", ""))
         node = next(self._turns) % len(self._nodes)
-        response = self._resource(request, path, login, node)
+        response = self._resource(request, path, login, node, rule)
+        if "/search" in path:
+            self._lists[parts.path] = response
         return replace(response, headers={**response.headers, **self._gate.traces(login, node + 1)})
 
-    def _resource(self, request: Request, path: str, login: Login, node: int) -> Response:
+    def _resource(self, request: Request, path: str, login: Login, node: int, rule: Rule | None) -> Response:
         found = self._routes.find(request.method, path)
         if found is None:
             return self._unknown(request, path)
@@ -132,10 +170,31 @@ class Application:
         if request.method != "GET" and (wrong := _refused_form(request)):
             return wrong
         call = self._call(request, found, login.caller, node)
+        if rule is not None:
+            call = self._struck(call, rule)
         passed, headers = self._spend(request.method, found)
         if not passed:
             return json_response(429, {"errorMessages": ["Rate limit exceeded."], "errors": {}}, headers)
         return _response(found.route.handler, call, {**headers, **login.headers})
+
+    def _struck(self, call: Call, rule: Rule) -> Call:
+        """The call as a fault inside the site lets it be served."""
+        if rule.do == "changing_pages":
+            self._touch(rule.acted, call.now)
+        if rule.do == "empty_page_with_token":
+            return replace(call, empty_page=True)
+        if rule.do == "search_lag" or (rule.do == "index_node_lag" and rule.acted % 2 == 0):
+            return replace(call, search=self._lagging[id(rule)])
+        return call
+
+    def _touch(self, turn: int, now: int) -> None:
+        """Somebody updates an issue, another one each time, in a way that leaves nothing in its history."""
+        issues = list(self._site.issues())
+        if issues:
+            issue = issues[turn * 7919 % len(issues)]
+            self._site.record(
+                {"do": "edit", "at": now, "by": "", "issue": issue.id, "values": {"updated": now}, "items": []}
+            )
 
     def _call(self, request: Request, found: Found, caller: User | None, node: int) -> Call:
         return Call(
@@ -178,7 +237,7 @@ class Application:
             return Response(200, pages.overview(self._site, self._shown["2"]), HTML)
         served: Mapping[tuple[str, str], Callable[[bytes], Response]] = {
             ("GET", "/_sim/ledger"): lambda _: json_response(200, self._ledger()),
-            ("GET", "/_sim/faults"): lambda _: self._faults(),
+            ("GET", "/_sim/faults"): lambda _: json_response(200, self.faults.listed()),
             ("POST", "/_sim/faults"): self._add_faults,
             ("DELETE", "/_sim/faults"): lambda _: self._clear_faults(),
             ("POST", "/_sim/clock"): self._advance,
@@ -207,17 +266,15 @@ class Application:
                 for issue in self._site.issues()
             ],
             "planted": self._lively.planted if self._lively else {},
+            "faults": self._misbehaved,
         }
-
-    def _faults(self) -> Response:
-        return json_response(200, [{"do": rule.do, "path": rule.path, "seen": rule.seen} for rule in self.faults])
 
     def _add_faults(self, body: bytes) -> Response:
         try:
-            self.faults += read_faults(orjson.loads(body))
+            self._prepare(self.faults.read(body))
         except ValueError as wrong:
             return json_response(400, {"errorMessages": [str(wrong)], "errors": {}})
-        return self._faults()
+        return json_response(201, self.faults.listed())
 
     def _clear_faults(self) -> Response:
         self.faults.clear()
@@ -295,6 +352,11 @@ class Application:
             self._site.record(event)
         moved = self._site.issue(str(issue.id))
         return json_response(200, {"id": str(issue.id), "key": moved.key if moved else issue.key})
+
+
+def _fault_files(options: Options) -> list[Path]:
+    scenario = [ready_made(faults.SCENARIOS, options.scenario)] if options.scenario else []
+    return scenario + ([options.faults] if options.faults else [])
 
 
 def _own_template(path: str) -> str:

@@ -41,6 +41,8 @@ class Call:
     body: Any
     headers: Mapping[str, str] = field(default_factory=dict)
     """By lower-case name."""
+    empty_page: bool = False
+    """Whether search shows no issue this time, yet a token."""
 
     @property
     def editing(self) -> Editing:

@@ -53,14 +53,18 @@ class Limits:
 
 
 def _refused(limit: Limit, free_at: int, now: int) -> Mapping[str, str]:
-    reset = datetime.fromtimestamp(free_at / 1000, UTC).strftime("%Y-%m-%dT%H:%MZ")
     return {
         "Retry-After": str(max(1, -(-(free_at - now) // 1000))),
         "X-RateLimit-Limit": str(limit.count),
         "X-RateLimit-Remaining": "0",
-        "X-RateLimit-Reset": reset,
+        "X-RateLimit-Reset": reset_stamp(free_at / 1000),
         "RateLimit-Reason": limit.reason,
     }
+
+
+def reset_stamp(seconds: float) -> str:
+    """An instant, in seconds since 1970, as ``X-RateLimit-Reset`` gives it: to the minute."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%MZ")
 
 
 class Bucket:

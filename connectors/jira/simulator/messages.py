@@ -25,6 +25,8 @@ class Response:
     body: bytes = b""
     content_type: str = JSON
     headers: Mapping[str, str] = field(default_factory=dict)
+    date_offset: float = 0.0
+    """Seconds by which the header ``Date`` is wrong."""
 
 
 def json_response(status: int, content: Any, headers: Mapping[str, str] | None = None) -> Response:

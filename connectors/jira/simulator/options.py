@@ -62,6 +62,9 @@ class Options:
     empty_page: int = 0
     """Number of the page of each search walk that comes back empty yet with a token; 0 for never."""
     faults: Path | None = None
+    """File with fault rules in YAML or JSON."""
+    scenario: str = ""
+    """Name of a ready-made set of fault rules."""
     state: Path | None = None
     """Append-only JSON lines of accepted writes, read again at the next start."""
     base_url: str = ""
@@ -75,7 +78,7 @@ class Options:
     desk: str = "quiet"
     """``lively`` sets up the template for IT service management, makes up a history and keeps the desk going."""
     seed: int = 1
-    """Decides the lively desk."""
+    """Decides the lively desk and the chances of faults."""
     days: int = 100
     """How far back its history goes."""
     per_day: int = 16

@@ -53,6 +53,7 @@ def _search(call: Call, asked: Json) -> Answer:
     shape = issue_shape(call, fields, [asked.get("expand", "")], asked.get("properties", ()), searched=True)
     size = min(size, 5000 if _ONLY_IDS.issuperset(shape.fields) and not shape.expand else 100)
     per_issue = replace(shape, expand=shape.expand - {"names", "schema"})
+    size = 0 if call.empty_page else size
     found = call.search.page(asked.get("jql", ""), call.asker, size, asked.get("nextPageToken"), reconcile)
     tail: Json = {"isLast": found.token is None}
     if found.token is not None:

@@ -5,22 +5,21 @@ What an answer says is ``application``'s. Plain asyncio, because no framework le
 
 import asyncio
 import socket
+import struct
 import threading
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
 from email.utils import formatdate
 from http import HTTPStatus
 from pathlib import Path
 
+from connectors.faults import Rule, Transmission, transmission
 from connectors.jira.simulator.application import Application
-from connectors.jira.simulator.faults import REWRITES, Fault, rewritten
-from connectors.jira.simulator.messages import HTML, Request, Response
+from connectors.jira.simulator.messages import Request, Response
 from connectors.jira.simulator.options import read_options
 
 _HEAD_LIMIT = 64 * 1024
 _BODY_LIMIT = 10 * 1024 * 1024
 _REASONS = {status.value: status.phrase for status in HTTPStatus}
-_LOGIN_PAGE = b"<!DOCTYPE html><html><head><title>Log in</title></head><body><h1>Log in to continue</h1></body></html>"
 
 
 class Simulator:
@@ -127,11 +126,37 @@ class _Connection(asyncio.Protocol):
             if request is None:
                 return
             self._application.count(request)
-            fault = self._application.fault(request)
-            if fault is None:
-                self._send(self._application.answer(request), request)
+            rules = self._application.due(request)
+            waits = [sum(rule.given["seconds"] for rule in rules if _is_delay(rule, after)) for after in (False, True)]
+            act = next((rule for rule in rules if rule.do != "delay"), None)
+            if any(waits):
+                self._late(request, act, *waits)
             else:
-                self._misbehave(fault, request)
+                self._send(self._answered(request, act), act, request)
+
+    def _answered(self, request: Request, act: Rule | None) -> Response | None:
+        return self._application.answer(request) if act is None else self._application.misbehave(request, act)
+
+    def _late(self, request: Request, act: Rule | None, before: float, after: float) -> None:
+        """Serve and answer after a while each."""
+
+        def serve() -> None:
+            response = self._answered(request, act)
+            self._later(after, lambda: self._send(response, act, request))
+
+        self._later(before, serve)
+
+    def _later(self, seconds: float, then: Callable[[], None]) -> None:
+        """Let the client wait; what it sends meanwhile is served afterwards."""
+        self._waiting = True
+
+        def resume() -> None:
+            self._waiting = False
+            if self._transport:
+                then()
+                self._serve()
+
+        self._loop.call_later(seconds, resume)
 
     def _take(self) -> Request | None:
         """The next complete request, taken out of what was received."""
@@ -157,71 +182,57 @@ class _Connection(asyncio.Protocol):
         return Request(method, target, headers, body)
 
     def _reject(self, status: int) -> None:
-        self._write(self._encoded(Response(status)))
+        response = Response(status)
+        for part in transmission(None, *self._told(response), response.body).parts:
+            self._write(part)
         self.drop()
 
-    def _misbehave(self, fault: Fault, request: Request) -> None:
-        if fault.do == "status":
-            body = b'{"errorMessages":["Simulated fault."],"errors":{}}'
-            self._send(Response(fault.status, body, headers=fault.headers), request)
-        elif fault.do == "html_200":
-            self._send(Response(200, _LOGIN_PAGE, HTML, fault.headers), request)
-        elif fault.do == "drop_before":
-            self.drop()
-        elif fault.do == "delay_before":
-            self._later(fault.seconds, request, None)
-        elif fault.do in REWRITES:
-            self._send(self._falsified(fault, request), request)
-        else:
-            self._spoil(fault, request, self._application.answer(request))
-
-    def _falsified(self, fault: Fault, request: Request) -> Response:
-        response = self._application.answer(request)
-        if response.status != 200:
-            return response
-        return replace(response, body=rewritten(fault, request.target, request.body, response.body))
-
-    def _spoil(self, fault: Fault, request: Request, response: Response) -> None:
-        """The site has acted; its answer comes late, cut or not at all."""
-        if fault.do == "delay_after":
-            self._later(fault.seconds, request, response)
+    def _send(self, response: Response | None, act: Rule | None, request: Request) -> None:
+        if response is None:
+            self._end("reset" if act and act.do == "reset" else "close")
             return
-        if fault.do == "truncate":
-            encoded = self._encoded(response)
-            self._write(encoded[: len(encoded) - (len(response.body) + 1) // 2])
-        self.drop()
+        sending = transmission(act, *self._told(response), response.body)
+        if sending.pause:
+            self._drip(sending, request)
+            return
+        for part in sending.parts:
+            self._write(part)
+        self._end(sending.end, request)
 
-    def _later(self, seconds: float, request: Request, response: Response | None) -> None:
-        self._waiting = True
+    def _drip(self, sending: Transmission, request: Request) -> None:
+        part = next(sending.parts, None)
+        if part is None:
+            self._end(sending.end, request)
+        else:
+            self._write(part)
+            self._later(sending.pause, lambda: self._drip(sending, request))
 
-        def resume() -> None:
-            self._waiting = False
-            if self._transport:
-                self._send(response or self._application.answer(request), request)
-                self._serve()
-
-        self._loop.call_later(seconds, resume)
-
-    def _send(self, response: Response, request: Request) -> None:
-        self._write(self._encoded(response))
-        if request.headers.get("connection", "").casefold() == "close":
+    def _end(self, end: str, request: Request | None = None) -> None:
+        if end == "reset" and self._transport:
+            linger = struct.pack("ii", 1, 0)
+            self._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            self._transport.abort()
+        elif end == "close" or (request and request.headers.get("connection", "").casefold() == "close"):
             self.drop()
 
     def _write(self, encoded: bytes) -> None:
         if self._transport:
             self._transport.write(encoded)
 
-    def _encoded(self, response: Response) -> bytes:
-        seconds = self._application.clock.millis() / 1000
-        lines = [
-            f"HTTP/1.1 {response.status} {_REASONS.get(response.status, '')}",
-            "Server: jira-simulator/1",
-            f"Date: {formatdate(seconds, usegmt=True)}",
-            *(f"{name}: {value}" for name, value in response.headers.items()),
-        ]
+    def _told(self, response: Response) -> tuple[str, Mapping[str, str]]:
+        """Status and headers."""
+        headers = {
+            "Server": "jira-simulator/1",
+            "Date": formatdate(self._application.clock.millis() / 1000 + response.date_offset, usegmt=True),
+            **response.headers,
+        }
         if response.status != 204:
-            lines += [f"Content-Type: {response.content_type}", f"Content-Length: {len(response.body)}"]
-        return "\r\n".join([*lines, "", ""]).encode("latin-1") + response.body
+            headers |= {"Content-Type": response.content_type, "Content-Length": str(len(response.body))}
+        return f"{response.status} {_REASONS.get(response.status, '')}", headers
+
+
+def _is_delay(rule: Rule, after: bool) -> bool:
+    return rule.do == "delay" and rule.after is after
 
 
 def _head(head: bytes) -> tuple[str, str, Mapping[str, str]]:

@@ -70,14 +70,15 @@ class Link:
 
 
 class SearchIndex:
-    """What search sees on one node: each issue as it was ``lag`` milliseconds ago.
+    """What search sees on one node: each issue as it was ``lag`` milliseconds ago, or as it was at ``frozen_at``.
 
-    ``behind`` is the index of a second node, which lags more; what is put here is put there too.
+    ``behind`` is the index of another node, which lags more; what is put here is put there too.
     """
 
-    def __init__(self, lag: int, behind: "SearchIndex | None" = None) -> None:
+    def __init__(self, lag: int, behind: "SearchIndex | None" = None, frozen_at: int | None = None) -> None:
         self._lag = lag
         self.behind = behind
+        self._frozen_at = frozen_at
         self.visible: dict[int, Issue] = {}
         """As of the last ``at``."""
         self._pending: deque[tuple[int, int, Issue | None]] = deque()
@@ -95,8 +96,15 @@ class SearchIndex:
         if self.behind:
             self.behind.refresh()
 
+    def copied(self, lag: int, frozen_at: int | None, now: int) -> "SearchIndex":
+        copy = SearchIndex(lag, frozen_at=frozen_at)
+        copy.visible = dict(self.at(now))
+        copy._pending.extend((seen_at + lag, number, issue) for seen_at, number, issue in self._pending)
+        return copy
+
     def at(self, now: int) -> Mapping[int, Issue]:
-        while self._pending and self._pending[0][0] <= now:
+        until = now if self._frozen_at is None else self._frozen_at
+        while self._pending and self._pending[0][0] <= until:
             _, number, issue = self._pending.popleft()
             self.generation += 1
             if issue is None:
@@ -186,6 +194,15 @@ class Site:
         if parent := issue.values.get("parent"):
             self._children.setdefault(parent, []).append(issue.id)
         self.index.put(issue.id, issue, written_at)
+
+    def index_beside(self, lag: int, frozen_at: int | None, now: int) -> SearchIndex:
+        """One more index: it starts with what search sees now, and hears of later writes ``lag`` milliseconds late."""
+        beside = self.index.copied(lag, frozen_at, now)
+        last = self.index
+        while last.behind:
+            last = last.behind
+        last.behind = beside
+        return beside
 
     def next_id(self, kind: str) -> int:
         """An unused id of an issue, history, comment, link, approval, remote (link) or ``key PROJECT``."""

@@ -36,11 +36,13 @@ class Options:
     gzip: str = "small"
     """``small`` compresses bodies up to 64 KiB when asked, ``always`` all, ``never`` none."""
     faults: str = ""
-    """File with fault rules in JSON."""
+    """File with fault rules in YAML or JSON."""
+    scenario: str = ""
+    """Name of a ready-made set of fault rules."""
     desk: str = "quiet"
     """``lively`` makes up a service desk with a history and keeps it going."""
     seed: int = 1
-    """Decides the lively desk and the order of rows that a query leaves open."""
+    """Decides the lively desk, the order of rows that a query leaves open and the chances of faults."""
     days: int = 90
     per_day: int = 40
     tempo: float = 2.0

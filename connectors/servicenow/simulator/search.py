@@ -22,6 +22,8 @@ from connectors.servicenow.simulator.tables import NO_NUMBER, TOP, Key, Order, R
 
 Get = Callable[[Row], str]
 Test = Callable[[Row], bool]
+Late = Callable[[Table, Row], bool]
+"""Whether a row is not there yet, although its stamp says so."""
 _RANGES = ("=", "<", "<=", ">", ">=")
 _SYS_ID = re.compile(r"[0-9a-f]{32}")
 _LOOKED_UP = frozenset(
@@ -62,6 +64,7 @@ class Asker:
     """Decides the order of rows that the query leaves open."""
     is_instance: bool = False
     """Whether the instance asks itself, to which no access rule applies."""
+    late: Late | None = None
 
 
 def getter(desk: Desk, table: str, path: str) -> tuple[Get, str, str] | None:
@@ -102,7 +105,7 @@ class Search:
         if not asker.is_instance:
             self._refuse_denied(query)
         bound = [self._bind(group) for group in query.groups]
-        self.groups = [group for group in bound if group is not None]
+        self.groups = [[*group, *self._punctual()] for group in bound if group is not None]
         self._order = [(self._column(name), down) for name, down in query.order if self._column(name) is not None]
         self._dotted = [(name, down) for name, down in query.order if "." in name and getter(desk, table.name, name)]
         self._found = self._looked_up()
@@ -120,6 +123,11 @@ class Search:
     def page(self, offset: int, limit: int) -> list[Row]:
         """At most ``limit`` matching rows after the first ``offset``."""
         return list(islice(self._sorted(), offset, offset + limit))
+
+    def _punctual(self) -> Clauses:
+        """That a row is not late, as a condition of every group."""
+        late, table = self._asker.late, self._table
+        return [] if late is None else [(Bound(None, "", "", lambda row: not late(table, row)),)]
 
     # --- binding -------------------------------------------------------------------------------------------------
 

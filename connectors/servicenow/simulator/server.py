@@ -7,25 +7,26 @@ address answers is left to :mod:`.table_api`, :mod:`.change_api` and :mod:`.page
 import base64
 import gzip
 import socket
+import struct
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from email.utils import formatdate
 from http.client import responses
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from random import Random
 from threading import Event, Lock, Thread
-from time import time
+from time import monotonic, time
 from typing import Any, cast
 
 import orjson
 
-from connectors.servicenow.simulator import changes, files, people
+from connectors.faults import PLAIN, Asked, Faults, Rule, ready_made, transmission
+from connectors.servicenow.simulator import changes, faults, files, people
 from connectors.servicenow.simulator.approvals import Approvals
 from connectors.servicenow.simulator.change_api import ChangeApi
 from connectors.servicenow.simulator.desk import Desk
-from connectors.servicenow.simulator.faults import Faults, Rule, instead, read_rules, spoiled
 from connectors.servicenow.simulator.ledger import Ledger
 from connectors.servicenow.simulator.lively import Lively
 from connectors.servicenow.simulator.marks import digest
@@ -39,10 +40,6 @@ SERVER = "servicenow-simulator/1"
 _LONGEST_URL = 8192
 _SMALL = 65536
 _TOO_LONG = b"<html><body><h1>Request-URI Too Long</h1></body></html>"
-
-
-class DroppedError(Exception):
-    """The connection is to be closed without an answer."""
 
 
 class Clock:
@@ -67,39 +64,57 @@ class Instance:
     ledger: Ledger = field(default_factory=Ledger)
     api: TableApi = field(init=False)
     changes: ChangeApi = field(init=False)
+    _other_api: TableApi = field(init=False)
+    """With the other answer to conditions on unknown fields."""
+    _other_fault: str = field(init=False)
+    """The fault that wants it."""
+    _lists: dict[str, Reply] = field(default_factory=dict)
+    """The last list that each address showed."""
     _hour: list[float] = field(default_factory=lambda: [0.0, 0.0])
     """Start of the hour that is being counted, and its requests."""
 
     def __post_init__(self) -> None:
-        fail_open = self.options.invalid_query == "all_rows"
-        self.api = TableApi(self.desk, self.ledger, fail_open=fail_open, ties=_random(self.options))
+        fail_open, ties = self.options.invalid_query == "all_rows", _random(self.options)
+        self.api = TableApi(self.desk, self.ledger, fail_open=fail_open, ties=ties)
+        self._other_api = TableApi(self.desk, self.ledger, fail_open=not fail_open, ties=ties)
+        self._other_fault = "unknown_field_no_rows" if fail_open else "unknown_field_fails_open"
         self.changes = ChangeApi(self.desk, self.api)
 
-    def answer(self, request: Request) -> tuple[Reply, bool]:
-        """The reply to a request and whether it is to be cut in the middle; raises :class:`DroppedError`."""
+    def answer(self, request: Request) -> tuple[Reply | None, Rule | None]:
+        """The reply to a request, ``None`` for none at all, and the fault under which it leaves."""
         if request.path.startswith("/_sim/"):
-            return self._own(request), False
+            return self._own(request), None
         self.ledger.asked(request.method, request.path)
-        rules = self.faults.due(request.method, request.path, request.query)
+        rules = self.faults.due(Asked(request.method, request.path, request.query, request.body))
         for rule in rules:
             self.ledger.misbehaved(rule.do)
-        return self._ruled(request, rules)
-
-    def _ruled(self, request: Request, rules: Sequence[Rule]) -> tuple[Reply, bool]:
-        for rule in rules:
-            if rule.do == "delay":
-                self.stopped.wait(rule.seconds)
         act = next((rule for rule in rules if rule.do != "delay"), None)
-        if act is None:
-            return self._served(request), False
-        if act.do == "drop_before":
-            raise DroppedError
-        reply = instead(act) or spoiled(act, self._served(request))
-        if act.do == "drop_after":
-            raise DroppedError
-        return reply, act.do == "truncate"
+        self._wait(rules, after=False)
+        reply = self._served(request) if act is None else self._misbehaved(request, act)
+        self._wait(rules, after=True)
+        return reply, act
 
-    def _served(self, request: Request) -> Reply:
+    def _wait(self, rules: Sequence[Rule], *, after: bool) -> None:
+        for rule in rules:
+            if rule.do == "delay" and rule.after is after:
+                self.stopped.wait(rule.given["seconds"])
+
+    def _misbehaved(self, request: Request, act: Rule) -> Reply | None:
+        silent = act.do in ("drop_before", "drop_after") or (act.do == "reset" and not act.given["halfway"])
+        if silent and not act.has_acted:
+            return None
+        replaced = faults.instead(act, request, self.now())
+        if replaced is not None:
+            if act.after:
+                self._served(request)
+            return replaced
+        if act.do == "changing_pages":
+            faults.touch(self.desk, request, act.acted)
+        before = self._lists.get(request.path)
+        reply = faults.spoiled(act, request, self._served(faults.taken(act, request), act), before)
+        return None if silent else reply
+
+    def _served(self, request: Request, act: Rule | None = None) -> Reply:
         if len(request.path) + len(request.query) + 1 > _LONGEST_URL:
             return Reply(414, _TOO_LONG, content_type="text/html")
         if not request.path.startswith("/api/"):
@@ -112,8 +127,17 @@ class Instance:
         if "Retry-After" in limits:
             detail = f"Rate limit of {self.options.rate_limit} requests per hour for Table API exceeded"
             return _with(failure(429, "Rate limit exceeded", detail), limits)
-        api = self.changes if request.path.startswith("/api/sn_chg_rest/") else self.api
-        return _with(api.answer(request), {**limits, **_cookies(request)})
+        reply = self._answered(request, act)
+        if reply.rows is not None:
+            self._lists[request.path] = reply
+        return _with(reply, {**limits, **_cookies(request)})
+
+    def _answered(self, request: Request, act: Rule | None) -> Reply:
+        if request.path.startswith("/api/sn_chg_rest/"):
+            return self.changes.answer(request)
+        late = faults.late(act, self.now()) if act is not None and act.do == "late_commit" else None
+        api = self._other_api if act is not None and act.do == self._other_fault else self.api
+        return api.answer(request, late)
 
     def _knows(self, authorization: str) -> bool:
         """Whether the request says who it is from; a bearer token would be looked at here too."""
@@ -157,7 +181,7 @@ class Instance:
                 return Reply(204)
             case "POST", "/_sim/faults":
                 try:
-                    self.faults.add(read_rules(request.body))
+                    self.faults.read(request.body)
                 except ValueError as error:
                     return failure(400, str(error))
                 return Reply(201, orjson.dumps(self.faults.listed()))
@@ -190,7 +214,7 @@ def _random(options: Options) -> Random:
 
 
 def _with(reply: Reply, headers: Mapping[str, str]) -> Reply:
-    return Reply(reply.status, reply.body, {**reply.headers, **headers}, reply.content_type, reply.rows)
+    return replace(reply, headers={**reply.headers, **headers})
 
 
 def _cookies(request: Request) -> dict[str, str]:
@@ -210,7 +234,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def date_time_string(self, timestamp: float | None = None) -> str:
         instance = self.server.instance
-        return formatdate(instance.now() + instance.options.date_offset, usegmt=True)
+        return formatdate((timestamp or instance.now()) + instance.options.date_offset, usegmt=True)
 
     def log_message(self, format: str, *args: Any) -> None:
         """Silent: the ledger is the log."""
@@ -224,13 +248,12 @@ class _Handler(BaseHTTPRequestHandler):
         super().finish()
 
     def _serve(self) -> None:
-        try:
-            reply, cut = self.server.instance.answer(self._request())
-        except DroppedError:
-            self.close_connection = True
+        reply, act = self.server.instance.answer(self._request())
+        if reply is None:
+            self._hang_up("reset" if act is not None and act.do == "reset" else "close")
             return
         self.server.instance.ledger.answered(reply.status)
-        self._send(reply, cut)
+        self._send(reply, act)
 
     do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = _serve
 
@@ -251,17 +274,28 @@ class _Handler(BaseHTTPRequestHandler):
         self.rfile.readline()
         return b"".join(parts)
 
-    def _send(self, reply: Reply, cut: bool) -> None:
-        """Head and body in one send, so that no delayed acknowledgement can stall it."""
-        body = self._packed(reply.body)
-        self.close_connection = self.close_connection or cut
-        lines = [f"HTTP/1.1 {reply.status} {responses.get(reply.status, '')}"]
-        lines += [f"{name}: {value}" for name, value in self._headers(reply, body).items()]
-        shown = b"" if self.command == "HEAD" else body[: len(body) // 2] if cut else body
-        self.wfile.write("\r\n".join((*lines, "", "")).encode("latin-1") + shown)
+    def _send(self, reply: Reply, act: Rule | None) -> None:
+        """Head and body in one send where no fault wants it otherwise, so that no delayed acknowledgement stalls it."""
+        body = reply.body if act is not None and act.do in PLAIN else self._packed(reply.body)
+        shown = b"" if self.command == "HEAD" else body
+        status = f"{reply.status} {responses.get(reply.status, '')}"
+        sending = transmission(act, status, self._headers(reply, body), shown)
+        for part in sending.parts:
+            self.wfile.write(part)
+            if sending.pause and self.server.instance.stopped.wait(sending.pause):
+                break
+        if sending.end != "keep":
+            self._hang_up(sending.end)
+
+    def _hang_up(self, end: str) -> None:
+        self.close_connection = True
+        if end == "reset":
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.server.to_reset(self.connection)
 
     def _headers(self, reply: Reply, body: bytes) -> dict[str, str]:
-        headers = {"Server": SERVER, "Date": self.date_time_string()}
+        date = self.date_time_string(self.server.instance.now() + reply.date_offset)
+        headers = {"Server": SERVER, "Date": date}
         if reply.body:
             headers["Content-Type"] = reply.content_type
         if body is not reply.body:
@@ -290,6 +324,7 @@ class _Server(ThreadingHTTPServer):
         self.instance = instance
         self._guard = Lock()
         self._open: set[socket.socket] = set()
+        self._resetting: set[socket.socket] = set()
 
     @property
     def address(self) -> str:
@@ -305,6 +340,20 @@ class _Server(ThreadingHTTPServer):
     def closed(self, connection: socket.socket) -> None:
         with self._guard:
             self._open.discard(connection)
+
+    def to_reset(self, connection: socket.socket) -> None:
+        """End this connection with a reset in place of a farewell."""
+        with self._guard:
+            self._resetting.add(connection)
+
+    def shutdown_request(self, request: Any) -> None:
+        with self._guard:
+            resets = request in self._resetting
+            self._resetting.discard(request)
+        if resets:
+            self.close_request(request)
+        else:
+            super().shutdown_request(request)
 
     def hang_up(self) -> None:
         with self._guard:
@@ -377,6 +426,11 @@ def _desk(options: Options, now: Callable[[], float]) -> Desk:
     return desk
 
 
+def _fault_files(options: Options) -> list[Path]:
+    scenario = [ready_made(faults.SCENARIOS, options.scenario)] if options.scenario else []
+    return scenario + ([Path(options.faults)] if options.faults else [])
+
+
 def _lively(desk: Desk, options: Options) -> Lively:
     others = Random(f"{options.seed} others")  # noqa: S311 - a made-up desk, not a secret
     return Lively(desk, _random(options), others, options.days, options.per_day)
@@ -401,6 +455,8 @@ def serve(
         files.load(desk, Path(path))
     lively = _lively(desk, chosen) if chosen.desk == "lively" else None
     desk.furnish()
-    rules = read_rules(Path(chosen.faults).read_bytes()) if chosen.faults else []
-    instance = Instance(desk, chosen, now, Event(), Faults(rules))
+    rules = Faults(faults.KINDS, chosen.seed, monotonic)
+    for path in _fault_files(chosen):
+        rules.load(path)
+    instance = Instance(desk, chosen, now, Event(), rules)
     return Simulator(_Server((host, port), instance), lively)

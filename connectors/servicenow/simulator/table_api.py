@@ -6,7 +6,7 @@ the effect of writes to :mod:`.desk`, the look of values to :mod:`.shapes`.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any
 from urllib.parse import quote, unquote_plus, urlencode
@@ -17,7 +17,7 @@ from connectors.servicenow.simulator.desk import Desk, RefusedError
 from connectors.servicenow.simulator.dictionary import reference_of, type_of
 from connectors.servicenow.simulator.ledger import Ledger
 from connectors.servicenow.simulator.query import Condition, Query, UnservedError, parse
-from connectors.servicenow.simulator.search import Asker, Search
+from connectors.servicenow.simulator.search import Asker, Late, Search
 from connectors.servicenow.simulator.shapes import Shape, raw, render
 from connectors.servicenow.simulator.tables import Row, Table
 
@@ -51,6 +51,8 @@ class Reply:
     content_type: str = JSON
     rows: list[dict[str, Any]] | None = None
     """The rows of a list, for a fault that shows half of them."""
+    date_offset: float = 0.0
+    """Seconds by which the header ``Date`` is wrong."""
 
 
 def failure(status: int, message: str, detail: str | None = None, **headers: str) -> Reply:
@@ -67,8 +69,8 @@ class TableApi:
         self._ledger = ledger
         self._asker = Asker(fail_open, ties)
 
-    def answer(self, request: Request) -> Reply:
-        """Serve an authenticated request."""
+    def answer(self, request: Request, late: Late | None = None) -> Reply:
+        """Serve an authenticated request; rows that are ``late`` are not found."""
         match = PATH.fullmatch(request.path)
         if match is None:
             return failure(400, "Requested URI does not represent any resource", request.path)
@@ -82,19 +84,21 @@ class TableApi:
             if table is None:
                 return failure(400, f"Invalid table {name}")
             try:
-                return self._dispatch(request, table, version, sys_id)
+                return self._dispatch(request, table, version, sys_id, late)
             except RefusedError as refusal:
                 return failure(403, refusal.message, refusal.detail)
             except UnservedError as word:
                 return failure(400, "This simulator does not serve that part of the query language", str(word))
 
-    def _dispatch(self, request: Request, table: Table, version: str | None, sys_id: str | None) -> Reply:
+    def _dispatch(
+        self, request: Request, table: Table, version: str | None, sys_id: str | None, late: Late | None
+    ) -> Reply:
         if table.name in self._desk.access.deny_tables:
             raise RefusedError("User Not Authorized", "Failed API level ACL Validation")
         params = dict(request.parameters())
         match request.method, sys_id:
             case "GET" | "HEAD", None:
-                return self._list(request, table, params, version)
+                return self._list(request, table, params, version, late)
             case "GET" | "HEAD", str():
                 return self._one(table, sys_id, params, request.base)
             case "POST", None:
@@ -108,11 +112,13 @@ class TableApi:
 
     # --- reading -------------------------------------------------------------------------------------------------
 
-    def _list(self, request: Request, table: Table, params: Mapping[str, str], version: str | None) -> Reply:
+    def _list(
+        self, request: Request, table: Table, params: Mapping[str, str], version: str | None, late: Late | None
+    ) -> Reply:
         limit, offset = _whole(params.get("sysparm_limit"), 10000), _whole(params.get("sysparm_offset"), 0)
         if limit is None or offset is None:
             return failure(400, "Pagination not supported", "sysparm_limit and sysparm_offset are whole numbers")
-        search = Search(self._desk, table, self._query(table, params), self._asker)
+        search = Search(self._desk, table, self._query(table, params), replace(self._asker, late=late))
         counts = not _flag(params, "sysparm_no_count")
         page = search.page(offset, limit + 1)
         total = search.count() if counts else None
