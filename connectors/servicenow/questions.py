@@ -94,24 +94,27 @@ def _kept(question: Question) -> tuple[str, ...]:
 
 
 def _joined(question: Question, names: Sequence[str], ask: Ask) -> Answer:
-    """The same rows twice, each time with one half of the fields."""
+    """The same rows twice, each time with one half of the fields; where one page ends sooner, as far as both go."""
     kept, middle = _kept(question), len(names) // 2
     left = ask(replace(question, fields=(*kept, *names[:middle])))
-    asked = replace(question, limit=left.question.limit, fields=(*kept, *names[middle:]), counted=False)
-    right = ask(asked)
-    shared = min(len(left.rows), len(right.rows))
-    whole = len(left.rows) == len(right.rows)
-    cut = not whole and right.question.limit < left.question.limit
+    right = ask(replace(question, fields=(*kept, *names[middle:]), counted=False))
+    shorter = min(left, right, key=lambda part: len(part.rows))
+    shared = len(shorter.rows)
     versions = [[[row.get(name) for name in kept] for row in part.rows[:shared]] for part in (left, right)]
-    if versions[0] != versions[1] or not (whole or cut):
+    longer = max(len(left.rows), len(right.rows)) > shared
+    if versions[0] != versions[1] or (longer and not _may_go_on(shorter)):
         raise Unavailable(f"{question.table}: rows changed while they were read in parts; try again later")
     rows = [{**one, **other} for one, other in zip(left.rows, right.rows, strict=False)]
-    limit = right.question.limit if cut else left.question.limit
-    return replace(left, question=replace(question, limit=limit), rows=rows, more=left.more or cut)
+    return replace(left, question=replace(question, limit=shorter.question.limit), rows=rows, more=left.more or longer)
+
+
+def _may_go_on(page: Answer) -> bool:
+    """Whether rows follow, or may for all that a page says that was not counted."""
+    return page.more or len(page.rows) >= page.question.limit
 
 
 def _merged(question: Question, listed: _List, ask: Ask) -> Answer:
-    """Two pages of half the list each, as one page in their common order."""
+    """Two pages of half the list each, as one page in their common order, as far as no row can come between."""
     middle = len(listed.values) // 2
     halves = (listed.values[:middle], listed.values[middle:])
     texts = [f"{listed.field}IN{','.join(values)}" for values in halves]
@@ -121,14 +124,15 @@ def _merged(question: Question, listed: _List, ask: Ask) -> Answer:
     def key(row: dict[str, Any]) -> list[str]:
         return [plain(row.get(name)) or "" for name in order]
 
-    borders = [key(part.rows[-1]) for part in parts if part.more and part.rows]
     rows = sorted((row for part in parts for row in part.rows), key=key)
-    kept = [row for row in rows if not borders or key(row) <= min(borders)]
+    border = min((key(part.rows[-1]) for part in parts if part.rows and _may_go_on(part)), default=None)
+    kept = [row for row in rows if border is None or key(row) <= border][: question.limit]
+    more = any(part.more for part in parts) or len(kept) < len(rows)
     hidden = sum(part.question.limit - len(part.rows) for part in parts if part.more)
-    limit = len(kept) + hidden if borders else question.limit
     totals = [part.total for part in parts]
     total = None if None in totals else sum(total or 0 for total in totals)
-    return replace(parts[-1], question=replace(question, limit=limit), rows=kept, total=total, more=bool(borders))
+    limit = len(kept) + hidden if more else question.limit
+    return replace(parts[-1], question=replace(question, limit=limit), rows=kept, total=total, more=more)
 
 
 def _shown(question: Question, ask: Ask) -> Answer:

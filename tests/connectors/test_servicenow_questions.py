@@ -32,7 +32,7 @@ class Server:
         self.refused = 0
 
     def ask(self, question: Question) -> Answer:
-        if len(str(question)) <= self.longest:
+        if len(str(replace(question, offset=0))) <= self.longest:  # an address always has room for an offset
             return self.answer(question)
         self.refused += 1
         answer = in_parts(question, self.ask)
@@ -76,7 +76,7 @@ def walked(server: Server, condition: str, fields: tuple[str, ...], limit: int) 
         groups = [""] if key is None else [f"sys_created_on>{key[0]}", f"sys_created_on={key[0]}^sys_id>{key[1]}"]
         query = "^NQ".join("^".join(filter(None, (condition, group))) for group in groups) + ORDER
         answer = server.ask(Question("sys_audit", query, fields, limit, counted=True))
-        assert len(answer.rows) <= answer.question.limit <= limit
+        assert len(answer.rows) <= min(answer.question.limit, limit)
         offset = 0
         while not answer.rows and answer.more:
             offset += answer.question.limit
