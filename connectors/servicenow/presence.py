@@ -9,8 +9,9 @@ row means.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from connectors.servicenow.questions import Answer, Question
 from connectors.servicenow.translate import deletion, flat, label_field, millis, plain, whole
-from connectors.servicenow.transport import Answer, Denied, NoTable, Question, Tables
+from connectors.servicenow.transport import Denied, NoTable, Tables
 from connectors.servicenow.walk import Stream, every, hidden_rows
 from itsms_sync.connector import Refused, Unavailable
 from itsms_sync.records import Fate, Gap, Presence, Record, What

@@ -42,6 +42,11 @@ KINDS = {
     "cloud": jira_faults.KINDS,
     "datacenter": {name: kind for name, kind in jira_faults.KINDS.items() if "token" not in name},
 }
+ALL = [
+    pytest.param(system, name, marks=[pytest.mark.slow] if system == "datacenter" else [])
+    for system in SYSTEMS
+    for name in KINDS[system]
+]
 
 
 @dataclass
@@ -179,8 +184,8 @@ def rule_of(system: str, name: str) -> dict[str, Any]:
     return {**field_, **GIVEN.get(name, {})}
 
 
-@pytest.mark.parametrize("times", [1, 5])
-@pytest.mark.parametrize(("system", "name"), [(system, name) for system in SYSTEMS for name in KINDS[system]])
+@pytest.mark.parametrize("times", [pytest.param(1, marks=pytest.mark.slow), 5])
+@pytest.mark.parametrize(("system", "name"), ALL)
 def test_in_the_end_the_truth_is_stored_or_a_gap_says_what_is_not(
     bench: Open, system: str, name: str, times: int
 ) -> None:
@@ -222,8 +227,9 @@ def test_a_storm_of_faults_of_all_sorts_loses_nothing(bench: Open, system: str, 
 # --- writing ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after", [False, True])
-@pytest.mark.parametrize(("system", "name"), [(system, name) for system in SYSTEMS for name in KINDS[system]])
+@pytest.mark.parametrize(("system", "name"), ALL)
 def test_a_create_is_sent_once_and_its_end_is_told_truly(bench: Open, system: str, name: str, after: bool) -> None:
     desk = bench(system)
     desk.fault(name, method="POST", path=desk.create, nth=1, after=after, **rule_of(system, name))
@@ -246,7 +252,8 @@ def test_a_create_is_sent_once_and_its_end_is_told_truly(bench: Open, system: st
     assert made == len(found)
 
 
-@pytest.mark.parametrize(("system", "name"), [(system, name) for system in SYSTEMS for name in KINDS[system]])
+@pytest.mark.slow
+@pytest.mark.parametrize(("system", "name"), ALL)
 def test_no_look_up_says_that_there_is_no_ticket_while_there_is_one(bench: Open, system: str, name: str) -> None:
     """What a look-up denies is made again: it may raise, name a gap or find the ticket, but never find nothing."""
     desk = bench(system)

@@ -64,6 +64,11 @@ def tickets(site: Simulator) -> Counter[str]:
     return Counter(label for label in labels if re.fullmatch("itsms-[0-9a-f]+", label))
 
 
+def read(source: Simulator) -> int:
+    """Requests to the source so far, by its books."""
+    return sum(source.ledger()["requests"].values())
+
+
 def assert_whole(installation: Installation, site: Simulator) -> None:
     """A run in peace ends well, each ticket is there once and the database is in order."""
     again = installation.command("once")
@@ -73,6 +78,16 @@ def assert_whole(installation: Installation, site: Simulator) -> None:
     assert [("ok",)] == installation.rows("PRAGMA integrity_check")
 
 
+def half_of(call: str, begin: Begin, folder: Path) -> int:
+    """How often a whole run calls the kernel so, halved."""
+    installation, _ = begin()
+    calls = folder / "calls"
+    done = finished(installation.start("once", before=traced(f"--output={calls}", f"--trace={call}")))
+    assert 0 == done.returncode, done.stderr
+    return len(calls.read_text().splitlines()) // 2
+
+
+@pytest.mark.slow
 @needs_strace
 @pytest.mark.parametrize(
     ("call", "error", "told"),
@@ -84,23 +99,22 @@ def assert_whole(installation: Installation, site: Simulator) -> None:
 def test_a_disk_that_fails_half_way_stops_the_run_and_nothing_is_lost(
     begin: Begin, tmp_path: Path, call: str, error: str, told: str
 ) -> None:
-    installation, _ = begin()
-    calls = tmp_path / "calls"
-    done = finished(installation.start("once", before=traced(f"--output={calls}", f"--trace={call}")))
-    assert 0 == done.returncode, done.stderr
-    total = len(calls.read_text().splitlines())
+    middle = half_of(call, begin, tmp_path)
     installation, site = begin()
-    inject = f"--inject={call}:error={error}:when={total // 2}+"
+    inject = f"--inject={call}:error={error}:when={middle}+"
     failed = finished(installation.start("once", before=traced("--output=/dev/null", f"--trace={call}", inject)))
     assert (3, True) == (failed.returncode, told in failed.stderr), failed.stderr
     assert "Traceback" not in failed.stderr
     assert_whole(installation, site)
 
 
+@pytest.mark.slow
 @needs_strace
-def test_a_daemon_goes_on_when_there_is_space_again(begin: Begin) -> None:
+def test_a_daemon_goes_on_when_there_is_space_again(begin: Begin, tmp_path: Path) -> None:
+    middle = half_of("pwrite64", begin, tmp_path)
     installation, site = begin()
-    full = traced("--output=/dev/null", "--trace=pwrite64", "--inject=pwrite64:error=ENOSPC:when=60..62")
+    inject = f"--inject=pwrite64:error=ENOSPC:when={middle}..{middle + 2}"
+    full = traced("--output=/dev/null", "--trace=pwrite64", inject)
     process = installation.start("run", before=full)
     try:
         until(lambda: 2 == site.ledger()["created"], 60)
@@ -113,10 +127,12 @@ def test_a_daemon_goes_on_when_there_is_space_again(begin: Begin) -> None:
     assert_whole(installation, site)
 
 
+@pytest.mark.slow
 @needs_strace
-def test_a_daemon_ends_when_what_was_written_cannot_be_believed(begin: Begin) -> None:
+def test_a_daemon_ends_when_what_was_written_cannot_be_believed(begin: Begin, tmp_path: Path) -> None:
+    middle = half_of("fdatasync", begin, tmp_path)
     installation, site = begin()
-    broken = traced("--output=/dev/null", "--trace=fdatasync", "--inject=fdatasync:error=EIO:when=5")
+    broken = traced("--output=/dev/null", "--trace=fdatasync", f"--inject=fdatasync:error=EIO:when={middle}")
     done = finished(installation.start("run", before=broken))
     assert (3, True) == (done.returncode, "the disk failed to read or write" in done.stderr), done.stderr
     assert_whole(installation, site)
@@ -133,7 +149,7 @@ def test_a_database_that_somebody_else_locks_is_waited_for_and_then_told(begin: 
     assert_whole(installation, site)
 
 
-def test_a_log_that_nobody_reads_stops_no_work_and_no_stop(begin: Begin) -> None:
+def test_a_log_that_nobody_reads_stops_no_work_and_no_stop(begin: Begin, servicenow: Simulator) -> None:
     installation, site = begin()
     reads, writes = os.pipe()
     try:
@@ -147,8 +163,8 @@ def test_a_log_that_nobody_reads_stops_no_work_and_no_stop(begin: Begin) -> None
         )
         try:
             until(lambda: 2 == site.ledger()["created"], 60)
-            before = site.requested()
-            until(lambda: site.requested() > before, 60)
+            before = read(servicenow)
+            until(lambda: read(servicenow) > before, 60)
             assert terminate(process) < 8
             assert 0 == process.returncode
         finally:
