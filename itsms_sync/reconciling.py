@@ -33,6 +33,9 @@ account has lost a right, or an index is broken, until a person says otherwise."
 ASKED_AT_ONCE = 100
 _MASS = "vanished"
 """Reason of the gap that is open until a comparison comes to its end."""
+_OLDER = "older-than-known"
+_SEEN_AS_A_WHOLE = ("rows-hidden", _OLDER)
+"""Reasons that a comparison of all records closes, if it does not meet them."""
 
 Seconds = Callable[[], float]
 
@@ -241,7 +244,7 @@ class _Work:
                 f"the source shows {older[0].label} and perhaps others in an older state than was read before: it was "
                 "restored from a backup, or a script dates saves back. The newer state stays"
             )
-            self._note_gaps([Gap(self.run.kind, "older-than-known", message)])
+            self._note_gaps([Gap(self.run.kind, _OLDER, message)])
 
     # --- what is not shown
 
@@ -321,11 +324,18 @@ class _Work:
             for piece in reconciled.doubts(connection, self.run):
                 unreadable = [(id_, Fate("", What.UNREADABLE.value, doubt)) for id_, doubt in piece]
                 gone += bury(connection, unreadable, self._clock(), self.run.id)
-            self._source.ingested.close_gaps(connection, self.run.kind, _MASS, self._clock())
+            for reason in (_MASS, *self._made_good()):
+                self._source.ingested.close_gaps(connection, self.run.kind, reason, self._clock())
             self._keep(connection, state=DONE, gone=gone, problem=None)
+
+    def _made_good(self) -> list[str]:
+        met = self.run.gaps.split(",")
+        return [reason for reason in _SEEN_AS_A_WHOLE if self.run.extent == ALL and reason not in met]
 
     def _note_gaps(self, gaps: Sequence[Gap]) -> None:
         if gaps:
+            met = {*filter(None, self.run.gaps.split(",")), *(gap.reason for gap in gaps)}
+            self.run = self.run._replace(gaps=",".join(sorted(met)))  # stored with the page
             with self._engine.begin() as connection:
                 self._source.ingested.note_gaps(connection, gaps, self._clock())
 

@@ -48,6 +48,7 @@ class Run(NamedTuple):
     gone: int
     doubtful: int
     delay: int
+    gaps: str
     problem: str | None
 
 

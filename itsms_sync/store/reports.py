@@ -342,7 +342,7 @@ def reconciliations(connection: Connection) -> Rows:
     newest = select(func.max(reconciliation.c.id)).group_by(
         reconciliation.c.source_id, reconciliation.c.kind, reconciliation.c.extent
     )
-    inner = ("id", "source_id", "newest_id", "horizon", "cursor")
+    inner = ("id", "source_id", "newest_id", "horizon", "cursor", "gaps")
     told = [column for column in reconciliation.c if column.name not in inner]
     return _rows(
         connection,

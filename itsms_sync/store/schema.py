@@ -218,6 +218,7 @@ reconciliation = Table(
     Column("gone", Integer, nullable=False, default=0),
     Column("doubtful", Integer, nullable=False, default=0, comment="not shown, without any proof of what became of it"),
     Column("delay", Instant, nullable=False, default=0, comment="longest time that a missed fact had waited, ms"),
+    Column("gaps", Text, nullable=False, default="", comment="reasons of the gaps that it met, comma separated"),
     Column("problem", Text),
     Index("ix_reconciliation_source_id_kind", "source_id", "kind"),
     comment="One comparison of what a source shows with what is stored, by id.",

@@ -39,6 +39,7 @@ def upgrade() -> None:
             "doubtful", sa.Integer(), nullable=False, comment="not shown, without any proof of what became of it"
         ),
         sa.Column("delay", sa.BigInteger(), nullable=False, comment="longest time that a missed fact had waited, ms"),
+        sa.Column("gaps", sa.Text(), nullable=False, comment="reasons of the gaps that it met, comma separated"),
         sa.Column("problem", sa.Text(), nullable=True),
         sa.ForeignKeyConstraint(["source_id"], ["source.id"], name=op.f("fk_reconciliation_source_id_source")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_reconciliation")),
