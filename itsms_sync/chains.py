@@ -14,10 +14,11 @@ import polars as pl
 from sqlalchemy import Connection
 
 from itsms_sync.procedures.library import Library
+from itsms_sync.records import What
 from itsms_sync.relating import JudgedSource
 from itsms_sync.sms.cases import APPROVALS, EVENTS, LINKS, RECORDS, TASKS, CaseLog, standing
 from itsms_sync.sms.mapping import Part, ProcessMapping
-from itsms_sync.sms.parts import PartFacts, approvals, tasks
+from itsms_sync.sms.parts import ASKED, PartFacts, approvals, tasks
 from itsms_sync.sms.relations import Tie, members
 from itsms_sync.sms.witnesses import OBSERVED
 from itsms_sync.store import related
@@ -31,7 +32,6 @@ LOOKED_AT_BY = {
     "links": ("LI1", "LI9"),
 }
 """Part -> checks that read it."""
-OPEN_PARTS = ("requested", "open", "work")
 OWN_TICKETS = "corrective_action"
 """The one process of which a ticket of ours is a case."""
 
@@ -191,8 +191,8 @@ class Chains:
         full = replace(
             log,
             saves=self._with_persons(log.saves, mapping),
-            approvals=self._approvals(connection, owners, process, parts),
-            tasks=self._tasks(connection, owners, process, parts),
+            approvals=self._approvals(connection, owners, process, parts, log.saves),
+            tasks=self._tasks(connection, owners, process, parts, log.saves),
             links=self._links(connection, owners, process, links),
             initial=mapping.initial,
         )
@@ -235,17 +235,25 @@ class Chains:
         return lists.list.eval(pl.element().replace(same)) if same else lists
 
     def _approvals(
-        self, connection: Connection, owners: Owners, process: str, rows: Sequence[Relation]
+        self, connection: Connection, owners: Owners, process: str, rows: Sequence[Relation], saves: pl.DataFrame
     ) -> pl.DataFrame:
-        found = self._parts(connection, owners, process, "approvals", rows)
+        found = self._parts(connection, owners, process, "approvals", rows, saves)
         return found.with_columns(self._one_account(found["approver"])).sort("case", "asked_at", "id")
 
-    def _tasks(self, connection: Connection, owners: Owners, process: str, rows: Sequence[Relation]) -> pl.DataFrame:
-        found = self._parts(connection, owners, process, "tasks", rows)
+    def _tasks(
+        self, connection: Connection, owners: Owners, process: str, rows: Sequence[Relation], saves: pl.DataFrame
+    ) -> pl.DataFrame:
+        found = self._parts(connection, owners, process, "tasks", rows, saves)
         return found.with_columns(self._one_account_each(found["workers"])).sort("case", "opened_at", "id")
 
     def _parts(
-        self, connection: Connection, owners: Owners, process: str, role: str, rows: Sequence[Relation]
+        self,
+        connection: Connection,
+        owners: Owners,
+        process: str,
+        role: str,
+        rows: Sequence[Relation],
+        saves: pl.DataFrame,
     ) -> pl.DataFrame:
         owner_of = {
             row.record_id: owners.case_of[row.other_id]
@@ -258,13 +266,19 @@ class Chains:
         for record in related.others(connection, owner_of).values():
             by_source.setdefault(record.source_id, []).append(record)
         frames = [
-            self._part_frame(connection, records, owner_of, process, role)
+            self._part_frame(connection, records, owner_of, process, role, saves)
             for source_id, records in sorted(by_source.items())
         ]
         return pl.concat([pl.DataFrame(schema=APPROVALS if role == "approvals" else TASKS), *frames])
 
     def _part_frame(
-        self, connection: Connection, records: list[OtherRecord], owner_of: Mapping[int, int], process: str, role: str
+        self,
+        connection: Connection,
+        records: list[OtherRecord],
+        owner_of: Mapping[int, int],
+        process: str,
+        role: str,
+        saves: pl.DataFrame,
     ) -> pl.DataFrame:
         records = sorted(records, key=lambda record: record.id)
         mapping = self._mapping(records[0].source_id, process)
@@ -285,9 +299,10 @@ class Chains:
             part.audited_fields() if self._audited[source.id, part.kind] else frozenset(),
             self._accounts[source.name],
         )
-        standing = (approvals if role == "approvals" else tasks)(facts, part, self._now)
-        gone = {r.native_id: r.gone_at for r in records if r.gone_at is not None and r.gone_at <= self._now}
-        return _without_gone(standing, gone)
+        if role == "tasks":  # a task that vanished was held and done as far as it stood
+            return tasks(facts, part, self._now)
+        gone = [record for record in records if record.gone_at is not None and record.gone_at <= self._now]
+        return _lost(approvals(facts, part, self._now), gone, owner_of, saves)
 
     # --- links
 
@@ -506,15 +521,17 @@ def _same_person(people: Sequence[tuple[str, str]]) -> dict[str, str]:
     return {name: root(name) for name in stands}
 
 
-def _without_gone(parts: pl.DataFrame, gone: Mapping[str, int | None]) -> pl.DataFrame:
-    """A part that its source no longer shows waits for nobody: what was still open of it counts as cancelled. What was
-    decided or done before stays."""
+def _lost(
+    approvals: pl.DataFrame, gone: Sequence[OtherRecord], owner_of: Mapping[int, int], saves: pl.DataFrame
+) -> pl.DataFrame:
+    """An approval that vanished unanswered may have been withdrawn before it was needed: its state is not known, unless
+    the source dates its deletion and nothing was saved of its case since. Then it was still asked for."""
     if not gone:
-        return parts
-    open_ = pl.col("id").is_in(list(gone)) & pl.col("state").is_in(OPEN_PARTS)
-    since = pl.col("id").replace_strict(gone, default=None, return_dtype=pl.Int64)
-    ended = [pl.when(open_).then(since).otherwise("ended_at").alias("ended_at")] if "ended_at" in parts.columns else []
-    return parts.with_columns(pl.when(open_).then(pl.lit("cancelled")).otherwise("state").alias("state"), *ended)
+        return approvals
+    last = dict(saves.group_by("case").agg(pl.col("at").max()).iter_rows())
+    lost = [r.native_id for r in gone if r.tombstone != What.DELETED or last.get(owner_of[r.id], 0) > (r.gone_at or 0)]
+    unanswered = pl.col("id").is_in(lost) & (pl.col("state") == ASKED)
+    return approvals.with_columns(pl.when(~unanswered).then("state").alias("state"))
 
 
 def _only(log: CaseLog, cases: Sequence[int]) -> CaseLog:

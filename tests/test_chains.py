@@ -14,13 +14,14 @@ from sqlalchemy import Engine, insert, select
 from itsms_sync.judging import Judging
 from itsms_sync.procedures.library import Library
 from itsms_sync.procedures.model import Procedure
-from itsms_sync.records import Directory, Event, Facts, Gap, Person, Record
+from itsms_sync.records import Directory, Event, Facts, Fate, Gap, Person, Record, What
 from itsms_sync.relating import JudgedSource
 from itsms_sync.sms.mapping import Mapping
 from itsms_sync.sms.processes import Processes
 from itsms_sync.store import schema
 from itsms_sync.store.database import connect
 from itsms_sync.store.ingested import Ingested
+from itsms_sync.store.tombstones import bury
 
 T0 = 1_800_000_000_000
 HOUR, DAY = 3_600_000, 24 * 3_600_000
@@ -121,6 +122,7 @@ procedures:
   - process: change
     requirements:
       - {id: CHG-SELF, check: RO1, requesters: [requester]}
+      - {id: CHG-ALL, check: RO4, stages: {new: all}, before: close}
       - {id: CHG-TRIGGER, check: LI9, roles: [trigger, trigger_elsewhere], gate: [close]}
 """
 
@@ -283,6 +285,30 @@ def test_what_was_not_read_is_unknown_until_it_was(tmp_path: Path) -> None:
     assert 1 == site.judge()
     assert None is site.status("CHG1", "CHG-SELF")
     engine.dispose()
+
+
+@pytest.mark.parametrize(
+    ("what", "at", "status"),
+    [
+        (What.DELETED, T0 + 2 * HOUR, "deviating"),
+        (What.DELETED, T0 + 1, "unknown"),
+        (What.UNREADABLE, T0 + 2 * HOUR, "unknown"),
+    ],
+)
+def test_an_approval_that_vanished_unanswered_may_have_been_withdrawn(
+    site: Site, what: What, at: int, status: str
+) -> None:
+    """But not if its deletion came after all that happened to its change."""
+    site.learn("desk", *closed("change", "chg1", requester="p_ann"))
+    site.learn("desk", *approval("apr1", "chg1", "p_bob"))
+    site.learn("desk", record("approval", "apr2", at=T0, of="chg1", approver="p_cid", state="ask"))
+    site.judge()
+    assert "deviating" == site.status("CHG1", "CHG-ALL")
+    with site.engine.begin() as connection:
+        id_ = connection.execute(select(schema.record.c.id).where(schema.record.c.native_id == "apr2")).scalar_one()
+        bury(connection, [(id_, Fate("apr2", what.value, at=at))], NOW)
+    assert 1 == site.judge()
+    assert status == site.status("CHG1", "CHG-ALL")
 
 
 def test_one_person_is_known_by_the_address_in_both_systems(site: Site) -> None:

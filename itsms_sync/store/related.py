@@ -47,8 +47,9 @@ class OtherRecord(NamedTuple):
     updated: int | None
     version: int | None
     fields: Mapping[str, str | None]
+    tombstone: str | None
     gone_at: int | None
-    """When the source stopped showing it."""
+    """Why and since when the source no longer shows it."""
 
 
 class Naming(NamedTuple):
@@ -206,8 +207,10 @@ def others(connection: Connection, ids: Collection[int]) -> dict[int, OtherRecor
     found: dict[int, OtherRecord] = {}
     for part in chunks(sorted(ids)):
         wanted = and_(record.c.id.in_(part), record.c.updated_at.is_not(None))
-        for row in connection.execute(select(*columns, record.c.fields, record.c.gone_at).where(wanted)):
-            found[row.id] = OtherRecord(*row[:7], orjson.loads(row.fields), row.gone_at)
+        for row in connection.execute(
+            select(*columns, record.c.fields, record.c.tombstone, record.c.gone_at).where(wanted)
+        ):
+            found[row.id] = OtherRecord(*row[:7], orjson.loads(row.fields), row.tombstone, row.gone_at)
     return found
 
 
