@@ -645,6 +645,23 @@ def test_a_later_event_moves_no_earlier_one(order: int | None) -> None:
     assert [("new", START, 0), ("hold", EARLY, 3)] == log.saves.select("state", "at", "missed").rows()
 
 
+def test_a_change_that_does_not_begin_where_the_last_one_ended_hides_another() -> None:
+    """Whatever the counter says: the state may have changed in the lost save, and in none before or after it."""
+    contents = [({"state": "2"}, True), ({"state": "6"}, False), ({"category": "wan"}, True), ({"state": "7"}, True)]
+    saves = tuple(
+        Save(START + number * MINUTE, "anna", changes, traced) for number, (changes, traced) in enumerate(contents, 1)
+    )
+    records, events = frames({0: Case(START, CREATED, saves)})
+    now = START + 9 * MINUTE
+    log = from_history(records, events, basis(now))
+    assert [("state", saves[0].at, saves[3].at)] == log.untraced.select("field", "since", "at").rows()
+    assert [0, 0, 1, 1] == log.saves["missed"].to_list()
+    assert "deviating" != said(log, now, [procedure()])[0, "INC-FLOW"][0]
+    joined = pl.DataFrame([(0, 2, saves[1].at, "state", "2", "6", "anna")], schema=EVENTS, orient="row")
+    log = from_history(records, pl.concat([events, joined]), basis(now))
+    assert ([], [0] * 5) == (log.untraced.rows(), log.saves["missed"].to_list())
+
+
 def test_requirements_of_other_checks_are_not_judged() -> None:
     judged = {name for _, name in said(read({0: Case(START, CREATED, ())}, START), START, [procedure()])}
     assert {r.id for r in procedure().requirements if r.check != "none"} == judged

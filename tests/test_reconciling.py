@@ -312,10 +312,14 @@ def test_a_hidden_record_that_is_saved_and_shown_again_is_back_with_the_next_pol
     source.hide([sys_id(5)])
     source.compare()
     assert {sys_id(5): "unreadable"} == source.tombstones()
+    assert ("incident", "rows-hidden") in source.gaps()
     source.hide([])
     source.act(sys_id=sys_id(5), values={"state": "6"})
     source.poll()
     assert {} == source.tombstones()
+    assert ("incident", "rows-hidden") in source.gaps()
+    source.compare()
+    assert ("incident", "rows-hidden") not in source.gaps()
 
 
 def test_what_is_unreadable_becomes_deleted_when_the_trail_tells(start: Start) -> None:

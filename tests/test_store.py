@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from sqlalchemy import Engine, Table, delete, func, select, update
 
 from itsms_sync.configuration import read_library
+from itsms_sync.conformance.verdicts import GAP
 from itsms_sync.connector import Plugin, Refused, Unavailable
 from itsms_sync.ingest import DIRECTORY_EVERY, Fields, Ingest, ReadSource, SourceReport
 from itsms_sync.judging import JudgementReport, Judging
@@ -409,6 +410,25 @@ def test_a_gap_on_a_record_closes_when_it_comes_whole(desk: Desk) -> None:
     assert [(changes, "history-cut")] * 2 == desk.open_gaps()
     desk.poll(incident=[page(change_row("e2", "b", 2, T0, "state", "2", "3"), cursor="d2")])
     assert ["c"] == [g.record for g in rows(desk.engine, schema.gap) if g.closed_at is None]
+
+
+def test_a_case_whose_row_is_broken_is_in_doubt_until_it_is_mended(desk: Desk) -> None:
+    judging, closed = judged(desk), {**STOCK, "opened_at": stamp(T0), "state": "7", "reopen_count": None}
+    desk.poll(incident=[page(record_row("a", T0 + HOUR, version=1, **closed))])
+    desk.poll(incident=[page(change_row("e1", "a", 1, T0 + HOUR, "state", "1", "7", "p_1"))])
+
+    def said() -> set[tuple[str, str | None]]:
+        judging.run(T0 + DAY, desk.clock())
+        verdicts = [v for v in rows(desk.engine, schema.verdict) if v.superseded_at is None]
+        return {(v.status, v.reason) for v in verdicts if v.requirement == "INC-REOPEN"}
+
+    assert {("conforming", None)} == said()
+    broken = Gap("incident", "row-broken", "no time", record="a")
+    desk.poll(incident=[page(gaps=[broken], cursor="c2")])
+    assert {("unknown", GAP)} == said()
+    assert 0 == judging.run(T0 + DAY, desk.clock()).cases
+    desk.poll(incident=[page(record_row("a", T0 + 2 * HOUR, version=1, **closed), cursor="c3")])
+    assert {("conforming", None)} == said()
 
 
 def test_hidden_rows_are_shown_again_by_a_whole_read_only(desk: Desk) -> None:
@@ -970,6 +990,15 @@ def test_a_replay_finds_what_stood_there(engine: Engine) -> None:
     assert ([], 7) == (report.differing, report.payloads)
     assert counts == [count(engine, table) for table in tables]
     assert all(number for number, _ in report.before.values())
+
+
+def test_a_replay_finds_what_was_seen_of_fields_that_no_mapping_names_any_more(engine: Engine) -> None:
+    desk = lived(engine)
+    seen = [e for e in rows(engine, schema.event) if e.witness == "snapshot"]
+    desk.ingested.begin_kind("incident", ["category"], T0)
+    desk.ingested.end_kind("incident")
+    assert {"state"} <= {e.field for e in seen}
+    assert [] == replayed(desk).differing
 
 
 @pytest.mark.parametrize(

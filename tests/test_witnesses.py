@@ -5,16 +5,21 @@ snapshots at any reads tell of it.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
+from pathlib import Path
 from typing import NamedTuple
 
 import polars as pl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from itsms_sync.conformance.kernel import judge
+from itsms_sync.documents import load
+from itsms_sync.procedures.model import Procedure
 from itsms_sync.records import Event, Record
-from itsms_sync.sms.cases import EVENTS, RECORDS
+from itsms_sync.sms.cases import EVENTS, RECORDS, Basis, from_history
+from itsms_sync.sms.mapping import Mapping
 from itsms_sync.sms.witnesses import METRIC, OBSERVED, SLACK, SNAPSHOT, counted
 from itsms_sync.store.snapshots import State, between
 
@@ -22,6 +27,10 @@ T0 = 1_800_000_000_000
 SECOND, MINUTE = 1000, 60_000
 FIELDS = ("state", "group")
 NEVER = T0 + 10**9
+
+MAPPINGS = Path(__file__).parents[1] / "mappings"
+INCIDENT = load(MAPPINGS / "servicenow.yaml", Mapping).processes["incident"]
+PROCEDURE = load(MAPPINGS / "procedures" / "incident.yaml", Procedure)
 
 patient = settings(max_examples=50, deadline=None)
 
@@ -203,6 +212,56 @@ def test_snapshots_alone_tell_what_each_read_saw(life: Life) -> None:
         seen = path([(field, 0, alone.at(read).fields[field]) for read in alone.reads], field)
         if len(seen) > 1:
             assert seen == path(told(alone, ()), field)
+
+
+STATES = {"a": "1", "b": "2", "c": "7"}
+"""New, in progress, closed: closing straight from new or in progress is not documented."""
+RAW = {
+    "opened_at": "2027-01-15 08:00:00",
+    "hold_reason": "",
+    "impact": "2",
+    "urgency": "2",
+    "priority": "1",
+    "category": "lan",
+    "contact_type": "email",
+    "reassignment_count": "0",
+    "reopen_count": None,
+    "close_code": "",
+}
+
+
+def as_incident(frame: pl.DataFrame, fields: Sequence[str]) -> pl.DataFrame:
+    """The same life, of an incident."""
+    is_state = pl.col("field") == "state"
+    named = pl.when(is_state).then(pl.lit("state")).otherwise(pl.lit("assignment_group")).alias("field")
+    return frame.with_columns(
+        *(pl.when(is_state).then(pl.col(name).replace(STATES)).otherwise(name).alias(name) for name in fields), named
+    )
+
+
+def verdicts(life: Life) -> dict[str, str]:
+    """What is said of each requirement that applies."""
+    stands = {"state": pl.col("state").replace(STATES), "assignment_group": pl.col("group")}
+    records = life.records().with_columns(**stands, **{name: pl.lit(value, pl.String) for name, value in RAW.items()})
+    trail, observed = (as_incident(frame, ("old", "new")) for frame in (life.trail(), life.observed()))
+    audited = INCIDENT.audited_fields() if life.audit_from < NEVER else frozenset()
+    log = from_history(records, trail, Basis(INCIDENT, life.reads[-1], audited, frozenset()), observed)
+    found = judge(log, [PROCEDURE], INCIDENT.types(), life.reads[-1])
+    return dict(found.select("requirement", "status").iter_rows())
+
+
+@patient
+@given(lives())
+def test_what_is_said_with_less_is_said_with_a_whole_audit(life: Life) -> None:
+    life = replace(life, first={**life.first, "state": "a"})
+    loud = tuple(save._replace(quiet=False) for save in life.saves)
+    truth = verdicts(Life(life.first, loud, 0, NEVER, life.reads[-1:]))
+    less = verdicts(life)
+    assert {} == {
+        name: (status, truth.get(name))
+        for name, status in less.items()
+        if status in ("conforming", "deviating") and truth.get(name) != status
+    }
 
 
 def test_a_quiet_save_that_was_seen_counts_and_is_told_as_untraced() -> None:

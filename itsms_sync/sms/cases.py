@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 import polars as pl
 
 from itsms_sync.sms.mapping import Attribute, Described, LogColumns, ProcessMapping
-from itsms_sync.sms.witnesses import STEPS, Counted, counted
+from itsms_sync.sms.witnesses import STEPS, Counted, counted, plain
 
 UNKNOWN = "\x00"
 """Marks a value that is not known while rows are filled forward; sources cannot send it, NUL is refused at the
@@ -91,6 +91,9 @@ CREATION = 0
 
 IS_FIRST = (pl.col("case") != pl.col("case").shift(1)).fill_null(True)
 IS_LAST = (pl.col("case") != pl.col("case").shift(-1)).fill_null(True)
+_SAME = ((pl.col("case") == pl.col("case").shift(1)) & (pl.col("field") == pl.col("field").shift(1))).fill_null(False)
+"""Whether a row is about the same field of the same case as the one before it."""
+_END = ~_SAME.shift(-1, fill_value=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,16 +221,18 @@ def _saves(
     changes = placed.filter(pl.col("at") <= now)
     initial = None if history.seen is None else history.seen.initial
     creations = _creations(records, placed, audited, followed, initial)
-    ends = _untold_ends(records, changes, [name for name in fields if name in history.compared], now)
+    told = _told(records, changes, history.compared, now)
+    ends, between = _untold_ends(records, told), _untold_between(told)
     # Before what else is known of their save, so that its account stays.
     changes = pl.concat([ends, changes], how="diagonal") if len(ends) else changes
     rows = pl.concat([creations, _changes(changes, audited)], how="vertical")
     rows = _one_row_per_save(rows, audited)
     counts = _counts(records, changes, now)
-    rows = _with_missed(rows, counts)
+    rows = _with_breaks(_with_missed(rows, counts), between)
     rows = _with_doubt(rows, records, changes)
     rows = _with_snapshot(rows, records, list(fields), history, now)
-    untraced = [ends.select(list(UNTRACED)), *([] if history.seen is None else [history.seen.untraced])]
+    untraced = [one.select(list(UNTRACED)) for one in (ends, between)]
+    untraced += [] if history.seen is None else [history.seen.untraced]
     return rows.drop("key"), counts, placed, pl.concat(untraced)
 
 
@@ -239,25 +244,21 @@ def _with_steps(events: pl.DataFrame, steps: pl.DataFrame) -> pl.DataFrame:
     return pl.concat([events, more], how="diagonal")
 
 
-def _untold_ends(records: pl.DataFrame, changes: pl.DataFrame, fields: Sequence[str], now: int) -> pl.DataFrame:
-    """A field whose history does not lead to the value that stands was changed after it without a trace. Only of
-    sources that count their saves: those tell whether the record was read before its newest history."""
-    schema = {**EVENTS, "since": pl.Int64, "ordered": pl.Boolean, "key": pl.Int64}
-    present = records.filter(pl.col("_version").is_not_null() & (pl.col("_updated") <= now))
-    if present.is_empty() or not fields:
-        return pl.DataFrame(schema=schema)
-    last = changes.filter(pl.col("field").is_in(list(fields)) & pl.col("new").is_not_null())
-    last = last.unique(["case", "field"], keep="last", maintain_order=True)
-    stands = present.select("case", "_version", "_updated", *fields)
+def _untold_ends(records: pl.DataFrame, told: pl.DataFrame) -> pl.DataFrame:
+    """A field whose history does not lead to the value that stands was changed after it without a trace. ``told``: the
+    changes of fields, of sources that count their saves: those tell whether the record was read before its newest
+    history."""
+    if told.is_empty():
+        return pl.DataFrame(schema={**EVENTS, "since": pl.Int64, "ordered": pl.Boolean, "key": pl.Int64})
+    last = told.filter(_END)
+    fields = [name for name in last["field"].unique() if name in records.columns]
+    stands = records.select("case", "_version", "_updated", *fields)
     stands = stands.unpivot(fields, index=["case", "_version", "_updated"], variable_name="field", value_name="_now")
     both = last.join(stands, on=["case", "field"], how="inner", maintain_order="left")
-    newest = changes.group_by("case").agg(pl.col("at", "order").max().name.prefix("_last_"))
-    both = both.join(newest, on="case", how="left", maintain_order="left")
     newer = pl.coalesce(
         pl.when("ordered").then(pl.col("_last_order") > pl.col("_version")), pl.col("_last_at") > pl.col("_updated")
     )
-    other = pl.col("_now").replace({"true": "1", "false": "0"}) != pl.col("new").replace({"true": "1", "false": "0"})
-    return both.filter(other & ~newer).select(
+    return both.filter((plain("_now") != plain("new")) & ~newer).select(
         "case",
         pl.col("_version").alias("order"),
         pl.col("_updated").alias("at"),
@@ -269,6 +270,46 @@ def _untold_ends(records: pl.DataFrame, changes: pl.DataFrame, fields: Sequence[
         "ordered",
         pl.when("ordered").then("_version").otherwise("_updated").alias("key"),
     )
+
+
+def _untold_between(told: pl.DataFrame) -> pl.DataFrame:
+    """A change that does not begin where the one before it ended: the field was changed in between without a trace.
+    Which of several changes in one save came first nobody knows.
+    """
+    after = _SAME & (pl.col("key") > pl.col("key").shift(1))
+    single = ~(_SAME & (pl.col("key") == pl.col("key").shift(1)))
+    alone = single & single.shift(-1, fill_value=True)
+    before = pl.col("key").shift(1).alias("after_key"), pl.col("at").shift(1).alias("since")
+    broken = (plain("old") != plain("new").shift(1)) & after & alone & alone.shift(1)
+    rows = told.with_columns(*before, broken.alias("_broken"))
+    return rows.filter("_broken", "ordered").select("case", "key", "after_key", "field", "since", "at")
+
+
+def _told(records: pl.DataFrame, changes: pl.DataFrame, fields: Collection[str], now: int) -> pl.DataFrame:
+    """The changes of these fields, field by field, with ``_last_at`` and ``_last_order`` of the record's newest one.
+    Only of sources that count their saves."""
+    present = records.filter(pl.col("_version").is_not_null() & (pl.col("_updated") <= now))
+    newest = changes.group_by("case").agg(pl.col("at", "order").max().name.prefix("_last_"))
+    rows = changes.filter(pl.col("field").is_in(list(fields)) & pl.col("new").is_not_null())
+    rows = rows.join(present.select("case"), on="case", how="semi", maintain_order="left")
+    rows = rows.join(newest, on="case", how="left", maintain_order="left")
+    return rows.sort("case", "field", maintain_order=True)
+
+
+def _with_breaks(rows: pl.DataFrame, between: pl.DataFrame) -> pl.DataFrame:
+    """A change without a trace lies somewhere between two saves: after the one it is missed, before the other, too."""
+    if between.is_empty():
+        return rows
+    this = between.select("case", "key").unique().with_columns(pl.lit(1, pl.Int64).alias("_before"))
+    last = (
+        between.select("case", pl.col("after_key").alias("key"))
+        .unique()
+        .with_columns(pl.lit(1, pl.Int64).alias("_after"))
+    )
+    rows = rows.join(this, on=["case", "key"], how="left", maintain_order="left")
+    rows = rows.join(last, on=["case", "key"], how="left", maintain_order="left")
+    after = pl.when(~IS_FIRST).then(pl.col("_after").shift(1))
+    return rows.with_columns(pl.max_horizontal("missed", "_before", after)).drop("_before", "_after")
 
 
 def _with_doubt(rows: pl.DataFrame, records: pl.DataFrame, changes: pl.DataFrame) -> pl.DataFrame:

@@ -102,12 +102,12 @@ def _untold(rows: pl.DataFrame, better: pl.DataFrame) -> pl.DataFrame:
     both = rows.join(better.rename({"order": "_order", "at": "_at", "new": "_new"}), on=_OF, how="inner")
     earliest = pl.coalesce("since", "at") - SLACK
     within = pl.col("_at").is_between(earliest, pl.col("at") + SLACK)
-    same = within & _plain("new").eq_missing(_plain("_new"))
+    same = within & plain("new").eq_missing(plain("_new"))
     told = both.filter(same | (pl.col("order") == pl.col("_order")).fill_null(False))
     return rows.join(told.select("_row").unique(), on="_row", how="anti").drop("_row")
 
 
-def _plain(column: str) -> pl.Expr:
+def plain(column: str) -> pl.Expr:
     """Histories write truth as a digit where records write a word."""
     return pl.col(column).replace({"true": "1", "false": "0"})
 

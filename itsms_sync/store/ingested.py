@@ -36,6 +36,9 @@ from itsms_sync.store.tombstones import bury, raise_up
 FORMS = ("user_name", "sys_id", "accountId", "key", "name", "email")
 """Forms of identifiers under which connectors give accounts to the border."""
 
+BROKEN = "row-broken"
+"""Reason of a gap: a row came that nobody can read."""
+
 UNTRACED = "history-incomplete"
 """Reason of a gap: a field changed, and the history that ought to tell does not."""
 
@@ -133,15 +136,17 @@ class Ingested:
         mine = and_(reading.c.source_id == self.source_id, reading.c.kind == kind)
         of_kind = and_(cursor.c.source_id == self.source_id, cursor.c.kind == kind)
         with self._engine.begin() as connection:
-            known = connection.execute(select(reading.c.fields).where(mine)).scalar()
+            known = connection.execute(select(reading.c.fields, reading.c.compared).where(mine)).first()
             if known is None:
-                connection.execute(
-                    insert(reading).values(source_id=self.source_id, kind=kind, fields=names, unfinished_since=at)
-                )
+                values = {"source_id": self.source_id, "kind": kind, "fields": names, "compared": names}
+                connection.execute(insert(reading).values(**values, unfinished_since=at))
             else:
-                if set(fields) - set(known.split(",")):
+                if set(fields) - set(known.fields.split(",")):
                     connection.execute(delete(cursor).where(of_kind))
-                connection.execute(update(reading).where(mine).values(fields=names, unfinished_since=at))
+                compared = ",".join(sorted({*fields, *known.compared.split(",")}))
+                connection.execute(
+                    update(reading).where(mine).values(fields=names, compared=compared, unfinished_since=at)
+                )
             rows = connection.execute(select(cursor.c.stream, cursor.c.value).where(of_kind))
             return dict(rows.all())
 
@@ -214,7 +219,7 @@ class Ingested:
         if facts.records:
             self.close_field_gaps(connection, page.stream, {name for item in facts.records for name in item.fields}, at)
         self._close_mended(connection, page, at)
-        self.note_gaps(connection, page.gaps, at)
+        self._doubt_broken(connection, kind, self.note_gaps(connection, page.gaps, at), at)
         if moving:
             self._move_cursor(connection, poll_id, kind, page)
         connection.execute(
@@ -299,7 +304,7 @@ class Ingested:
         met = {ids[item.id]: item.id for item in records if item.id in known}
         if not met and len({item.id for item in records}) == len(records):
             return []
-        states, fields = _states(connection, met), self._asked(connection, kind)
+        states, fields = _states(connection, met), self._compared(connection, kind)
         events: list[Event] = []
         for item in records:
             before = states.get(item.id)
@@ -309,10 +314,10 @@ class Ingested:
                 states[item.id] = State(item.updated, item.version, item.fields)
         return events
 
-    def _asked(self, connection: Connection, kind: str) -> list[str]:
-        """The fields of the kind that mappings name."""
+    def _compared(self, connection: Connection, kind: str) -> list[str]:
+        """The fields of the kind that mappings name or have named: a replay finds what was found before."""
         mine = and_(reading.c.source_id == self.source_id, reading.c.kind == kind)
-        names = connection.execute(select(reading.c.fields).where(mine)).scalar()
+        names = connection.execute(select(reading.c.compared).where(mine)).scalar()
         return names.split(",") if names else []
 
     def _store_records(self, connection: Connection, records: Sequence[Record], ids: Mapping[str, int]) -> None:
@@ -336,8 +341,9 @@ class Ingested:
         if rows:
             connection.execute(statement.values(values), rows)
 
-    def note_gaps(self, connection: Connection, gaps: Sequence[Gap], at: int) -> None:
-        """Adds gaps that are not open yet."""
+    def note_gaps(self, connection: Connection, gaps: Sequence[Gap], at: int) -> list[Gap]:
+        """Adds those that are not open yet, and returns them; of the others it notes that they were told again."""
+        new = []
         for item in gaps:
             same = and_(
                 gap.c.source_id == self.source_id,
@@ -347,7 +353,8 @@ class Ingested:
                 gap.c.field == (item.field or ""),
                 gap.c.closed_at.is_(None),
             )
-            if connection.execute(select(gap.c.id).where(same)).first() is None:
+            if connection.execute(update(gap).where(same).values(noted_at=at)).rowcount == 0:
+                new.append(item)
                 connection.execute(
                     insert(gap).values(
                         source_id=self.source_id,
@@ -361,6 +368,13 @@ class Ingested:
                         opened_at=at,
                     )
                 )
+        return new
+
+    def _doubt_broken(self, connection: Connection, kind: str, gaps: Sequence[Gap], at: int) -> None:
+        """What is known of a record is in doubt once its row is broken: it is judged anew."""
+        broken = [item.record for item in gaps if item.stream == kind and item.reason == BROKEN and item.record]
+        known = self._record_of.ask(connection, (self.source_id, kind), broken)
+        self._touched.tell(connection, (at,), [id_ for _, id_, _ in known])
 
     def close_field_gaps(self, connection: Connection, stream: str, delivered: Collection[str], at: int) -> None:
         """Fields that could not be read before and came now."""
@@ -393,7 +407,7 @@ class Ingested:
         """Rows that were broken and came whole now; histories that were cut and came without that being said again."""
         mine = and_(gap.c.source_id == self.source_id, gap.c.stream == page.stream, gap.c.closed_at.is_(None))
         whole = {
-            "row-broken": {row.key for row in page.rows},
+            BROKEN: {row.key for row in page.rows},
             "history-cut": {item.id for item in page.records} | {item.record for item in page.events},
         }
         wanted = and_(gap.c.record != "", gap.c.reason.in_(sorted(whole)))
@@ -431,6 +445,13 @@ class Ingested:
                 connection.execute(update(gap).where(gap.c.id.in_(piece)).values(closed_at=at))
         self.note_gaps(connection, found, at)
 
+    def close_unhidden(self, connection: Connection, stream: str, since: int, at: int) -> None:
+        """Rows that were hidden, if all that the account sees was shown and nobody has met a hidden one ``since``."""
+        told = func.coalesce(gap.c.noted_at, gap.c.opened_at)
+        mine = and_(gap.c.source_id == self.source_id, gap.c.stream == stream, gap.c.closed_at.is_(None))
+        hidden = and_(mine, gap.c.reason == "rows-hidden", told < since)
+        connection.execute(update(gap).where(hidden).values(closed_at=at))
+
     def close_unasked(self, connection: Connection, kind: str, asked: Collection[str], at: int) -> None:
         """Gaps of streams of the kind that are not asked any more, because others tell the same."""
         streams = select(cursor.c.stream).where(cursor.c.source_id == self.source_id, cursor.c.kind == kind)
@@ -452,7 +473,7 @@ class Ingested:
 
     def parked(self) -> dict[str, tuple[str, ...]]:
         """Stream -> ids of the rows that were broken when they were last read."""
-        is_open = and_(gap.c.source_id == self.source_id, gap.c.reason == "row-broken", gap.c.closed_at.is_(None))
+        is_open = and_(gap.c.source_id == self.source_id, gap.c.reason == BROKEN, gap.c.closed_at.is_(None))
         with self._engine.begin() as connection:
             found = connection.execute(select(gap.c.stream, gap.c.record).where(is_open, gap.c.record != "")).all()
         streams = sorted({stream for stream, _ in found})

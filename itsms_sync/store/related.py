@@ -7,6 +7,7 @@ import orjson
 from sqlalchemy import ColumnElement, Connection, Engine, and_, bindparam, delete, or_, select, union_all, update
 
 from itsms_sync.store.database import Bulk, chunks
+from itsms_sync.store.ingested import BROKEN
 from itsms_sync.store.judged import LESSER
 from itsms_sync.store.schema import NEW_FACTS, event, gap, person, reading, record, relation, source, ticket, verdict
 
@@ -252,7 +253,7 @@ def unread_kinds(connection: Connection, kinds: Collection[tuple[int, str]]) -> 
     whole = and_(gap.c.record == "", gap.c.field == "", gap.c.reason.in_(_WHOLE))
     # Nobody knows of which case a broken row would have told.
     refused = select(gap.c.source_id, gap.c.stream, gap.c.reason).where(
-        gap.c.closed_at.is_(None), or_(whole, gap.c.reason == "row-broken")
+        gap.c.closed_at.is_(None), or_(whole, gap.c.reason == BROKEN)
     )
     for source_id, stream, reason in connection.execute(refused):
         if (source_id, stream) in kinds:
@@ -265,11 +266,11 @@ _WHOLE = ("refused", "not-served", "rows-hidden", "not-asked")
 
 
 def cut_histories(connection: Connection, source_id: int) -> set[str]:
-    """Ids of records of whose history the source is known to have kept back a part."""
+    """Ids of records of whose history the source is known to have kept back a part, or whose newest state is broken."""
     rows = connection.execute(
         select(gap.c.record).where(
             gap.c.source_id == source_id,
-            gap.c.reason == "history-cut",
+            gap.c.reason.in_(("history-cut", BROKEN)),
             gap.c.record != "",
             gap.c.closed_at.is_(None),
         )

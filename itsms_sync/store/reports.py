@@ -6,6 +6,7 @@ from typing import Any
 import orjson
 from sqlalchemy import Connection, and_, case, func, literal, or_, select, union
 
+from itsms_sync.store.ingested import BROKEN
 from itsms_sync.store.schema import (
     case_state,
     choice,
@@ -327,7 +328,7 @@ def gaps_around(connection: Connection, source_id: int, kinds: Sequence[str], na
     """Open gaps that concern a record: of the source as a whole, of the streams of these kinds, and on itself."""
     streams = select(cursor.c.stream).where(cursor.c.source_id == source_id, cursor.c.kind.in_(kinds))
     touched = or_(gap.c.stream.in_(["source", *kinds]), gap.c.stream.in_(streams))
-    own = or_(gap.c.record.in_(["", native_id]), gap.c.reason == "row-broken")
+    own = or_(gap.c.record.in_(["", native_id]), gap.c.reason == BROKEN)
     return _rows(
         connection,
         select(gap.c.stream, gap.c.reason, gap.c.message, gap.c.record, gap.c.field, gap.c.start, gap.c.end)

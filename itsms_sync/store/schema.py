@@ -99,6 +99,9 @@ reading = Table(
     Column("source_id", ForeignKey("source.id"), primary_key=True),
     Column("kind", String(60), primary_key=True),
     Column("fields", Text, nullable=False, comment="asked for since the cursors began, comma separated, sorted"),
+    Column(
+        "compared", Text, nullable=False, default="", comment="ever asked for: where states of a record differ counts"
+    ),
     Column("unfinished_since", Instant, comment="a window was begun and not read to its end yet"),
     comment="Per kind of record: which fields its cursors cover, and whether its newest window is complete.",
 )
@@ -194,6 +197,7 @@ gap = Table(
     Column("start", Instant),
     Column("end", Instant),
     Column("opened_at", Instant, nullable=False),
+    Column("noted_at", Instant, comment="when it was last told again"),
     Column("closed_at", Instant, comment="when a later read made it good"),
     Index("ix_gap_source_id_closed_at", "source_id", "closed_at"),
     Index("ix_gap_source_id_record", "source_id", "record"),

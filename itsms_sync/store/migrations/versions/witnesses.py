@@ -1,4 +1,4 @@
-"""when an event happened at the earliest; gaps by record"""
+"""when an event happened at the earliest, of which fields; gaps by record, told again"""
 
 import sqlalchemy as sa
 from alembic import op
@@ -19,4 +19,15 @@ def upgrade() -> None:
             comment="it happened after this and at occurred_at at the latest; null: exactly then",
         ),
     )
+    op.add_column(
+        "reading",
+        sa.Column(
+            "compared",
+            sa.Text(),
+            nullable=False,
+            server_default="",
+            comment="ever asked for: where states of a record differ counts",
+        ),
+    )
+    op.add_column("gap", sa.Column("noted_at", sa.BigInteger(), nullable=True, comment="when it was last told again"))
     op.create_index("ix_gap_source_id_record", "gap", ["source_id", "record"])
