@@ -206,9 +206,7 @@ class _Work:
         self._progress(self._source.name, f"{self.run.kind}, {self.run.state}", number)
 
     def _shown(self) -> None:
-        """All that is shown was seen; rows that were hidden and are not any more are among it."""
-        with self._engine.begin() as connection:
-            self._source.ingested.close_unhidden(connection, self.run.kind, self.run.started_at, self._clock())
+        """All that is shown was seen."""
         if not self._shows_nothing():
             self._turn(CONCLUDING, cursor="")
 

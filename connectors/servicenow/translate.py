@@ -77,7 +77,7 @@ def translate(kind: str, rows: Sequence[Row]) -> Facts:
             _add(records, _record(row))
         elif row.stream == deletes:
             _add(gone, deletion(flat(row.body)))
-    return Facts(records, events, gone)
+    return Facts(records, events, tuple(gone))
 
 
 def _add(found: list[Any], fact: Any) -> None:

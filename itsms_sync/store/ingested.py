@@ -342,7 +342,7 @@ class Ingested:
             connection.execute(statement.values(values), rows)
 
     def note_gaps(self, connection: Connection, gaps: Sequence[Gap], at: int) -> list[Gap]:
-        """Adds those that are not open yet, and returns them; of the others it notes that they were told again."""
+        """Adds those that are not open yet, and returns them."""
         new = []
         for item in gaps:
             same = and_(
@@ -353,7 +353,7 @@ class Ingested:
                 gap.c.field == (item.field or ""),
                 gap.c.closed_at.is_(None),
             )
-            if connection.execute(update(gap).where(same).values(noted_at=at)).rowcount == 0:
+            if connection.execute(select(gap.c.id).where(same)).first() is None:
                 new.append(item)
                 connection.execute(
                     insert(gap).values(
@@ -444,13 +444,6 @@ class Ingested:
             for piece in chunks(told):
                 connection.execute(update(gap).where(gap.c.id.in_(piece)).values(closed_at=at))
         self.note_gaps(connection, found, at)
-
-    def close_unhidden(self, connection: Connection, stream: str, since: int, at: int) -> None:
-        """Rows that were hidden, if all that the account sees was shown and nobody has met a hidden one ``since``."""
-        told = func.coalesce(gap.c.noted_at, gap.c.opened_at)
-        mine = and_(gap.c.source_id == self.source_id, gap.c.stream == stream, gap.c.closed_at.is_(None))
-        hidden = and_(mine, gap.c.reason == "rows-hidden", told < since)
-        connection.execute(update(gap).where(hidden).values(closed_at=at))
 
     def close_unasked(self, connection: Connection, kind: str, asked: Collection[str], at: int) -> None:
         """Gaps of streams of the kind that are not asked any more, because others tell the same."""

@@ -197,7 +197,6 @@ gap = Table(
     Column("start", Instant),
     Column("end", Instant),
     Column("opened_at", Instant, nullable=False),
-    Column("noted_at", Instant, comment="when it was last told again"),
     Column("closed_at", Instant, comment="when a later read made it good"),
     Index("ix_gap_source_id_closed_at", "source_id", "closed_at"),
     Index("ix_gap_source_id_record", "source_id", "record"),

@@ -1,4 +1,4 @@
-"""when an event happened at the earliest, of which fields; gaps by record, told again"""
+"""when an event happened at the earliest, of which fields; gaps by record"""
 
 import sqlalchemy as sa
 from alembic import op
@@ -29,5 +29,4 @@ def upgrade() -> None:
             comment="ever asked for: where states of a record differ counts",
         ),
     )
-    op.add_column("gap", sa.Column("noted_at", sa.BigInteger(), nullable=True, comment="when it was last told again"))
     op.create_index("ix_gap_source_id_record", "gap", ["source_id", "record"])
