@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: help demo test test-slow check bench lock clean
+.PHONY: help demo test test-slow soak check bench lock clean
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
 
@@ -28,6 +28,10 @@ test: $(STAMP) ## the tests that fit in ten minutes
 test-slow: $(STAMP) ## the tests that take longer, oracles included
 	@echo "== slow tests"
 	@$(BIN)/python -m pytest -m slow --timeout=1800
+
+SOAK_MINUTES ?= 25
+soak: $(STAMP) ## kills, power cuts, faults and planted bugs for SOAK_MINUTES; STAGES="runs kills" chooses, SEED= repeats
+	@$(BIN)/python -m tests.soak $(STAGES) --minutes=$(SOAK_MINUTES) $(if $(SEED),--seed=$(SEED)) $(if $(COUNT),--count=$(COUNT))
 
 check: $(STAMP) ## lint, types, import contracts
 	@echo "== ruff"        && $(BIN)/ruff check .

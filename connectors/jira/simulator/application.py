@@ -332,6 +332,7 @@ class Application:
             "issues": {
                 str(issue.id): {
                     "key": issue.key,
+                    "type": issue.values["issuetype"],
                     "updated": issue.values["updated"],
                     "histories": {each["id"]: len(each["items"]) for each in issue.histories},
                     "comments": [each["id"] for each in issue.comments],

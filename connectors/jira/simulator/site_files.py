@@ -9,7 +9,9 @@ is one thing.
 import difflib
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +58,16 @@ _TEMPLATES: Mapping[str, Path] = {"itsm": Path(__file__).with_name("itsm_templat
 def _document(path: Path) -> Any:
     if path.suffix == ".json":
         return orjson.loads(path.read_bytes())
+    return deepcopy(_shipped(path)) if path in (_BUILT_IN, *_TEMPLATES.values()) else _yaml(path)
+
+
+@cache
+def _shipped(path: Path) -> Any:
+    """Read once: a process that starts many sites would spend most of its time on the same YAML."""
+    return _yaml(path)
+
+
+def _yaml(path: Path) -> Any:
     from ruamel.yaml import YAML
 
     return YAML(typ="safe").load(path.read_text("utf-8")) or {}
