@@ -11,14 +11,15 @@ from itsms_sync.sms.cases import IS_FIRST
 
 def ping_pong(history: History, requirement: NoPingPong) -> pl.DataFrame:
     """ST3. A, B, A in the sequence of groups with repetitions and blanks dropped; missing saves do not undo a
-    return.
+    return, unless a change is known to be missing: another group may then lie between.
     """
     group = pl.col("group")
     saves = history.saves.select("case", "at", pl.col(requirement.attribute).alias("group"))
     starts_run = IS_FIRST | group.ne_missing(group.shift(1))
     runs = saves.filter(starts_run).filter(group != "").filter(starts_run)
     returns = (pl.col("case") == pl.col("case").shift(2)) & (group == group.shift(2))
-    found = runs.with_columns(group.shift(1).alias("between")).filter(returns)
+    before = group.shift(1).alias("between"), pl.col("at").shift(2).alias("begun")
+    found = _without_doubt(runs.with_columns(before).filter(returns), history)
     told = pl.concat_str("group", pl.lit(" -> "), "between", pl.lit(" -> "), "group").alias("told")
     untold = saves.filter(group.is_null())["case"].unique()
     return decide(
@@ -37,3 +38,11 @@ def ping_pong(history: History, requirement: NoPingPong) -> pl.DataFrame:
             Rule(ALWAYS, Status.CONFORMING, at="ended"),
         ],
     )
+
+
+def _without_doubt(returns: pl.DataFrame, history: History) -> pl.DataFrame:
+    """Those returns in whose time, from ``begun`` on, no change is missing of which only an interval is known."""
+    missing = history.log.untraced.select("case", "since", pl.col("at").alias("until"))
+    both = returns.join(missing, on="case", how="inner")
+    doubtful = both.filter((pl.col("since") < pl.col("at")) & (pl.col("until") > pl.col("begun")))
+    return returns.join(doubtful.select("case", "at"), on=["case", "at"], how="anti", maintain_order="left")

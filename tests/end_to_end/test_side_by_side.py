@@ -337,9 +337,12 @@ def _new_rows(moment: Moment, name: str, streams: Mapping[str, int]) -> dict[str
 
 
 def test_what_was_read_bit_by_bit_is_what_is_there(story: Story) -> None:
+    """Only what was seen between two reads nobody can have seen who read once."""
     kept = ("record", "event", "relation", "verdict", "case_state", "person")
-    found = differing({table: story.anew[table] for table in kept}, {table: story.read[table] for table in kept})
-    assert {} == found
+    read = {table: story.read[table] for table in kept}
+    read["event"] = [row for row in read["event"] if row[3] != "snapshot"]
+    assert len(read["event"]) < len(story.read["event"])
+    assert {} == differing({table: story.anew[table] for table in kept}, read)
 
 
 def test_two_zones_and_editions_tell_the_same_times(story: Story) -> None:
