@@ -28,6 +28,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from email.utils import formatdate
 from pathlib import Path
 from random import Random
 from threading import Lock
@@ -142,6 +143,31 @@ class Rule:
         """As it was given, with its counts."""
         told = {one.name: getattr(self, one.name) for one in fields(self) if one.name not in ("given", "since")}
         return {**told, **self.given}
+
+
+def limits(path: str) -> dict[str, Kind]:
+    """Answers with 429 to requests under the path, each with another sort of ``Retry-After``."""
+    return {
+        "retry_after_date": Kind("429 that names a date so many seconds ahead", {"seconds": 2}, path=path),
+        "retry_after_huge": Kind("429 that asks for a day", path=path),
+        "retry_after_negative": Kind("429 that asks for less than nothing", path=path),
+        "retry_after_absent": Kind("429 that names no time", path=path),
+    }
+
+
+def retry_after(rule: Rule, now: float) -> dict[str, str] | None:
+    """The header that a fault of :func:`limits` sends; ``None`` for any other fault. ``now`` in seconds since 1970."""
+    match rule.do:
+        case "retry_after_date":
+            return {"Retry-After": formatdate(now + rule.given["seconds"], usegmt=True)}
+        case "retry_after_huge":
+            return {"Retry-After": "86400"}
+        case "retry_after_negative":
+            return {"Retry-After": "-5"}
+        case "retry_after_absent":
+            return {}
+        case _:
+            return None
 
 
 def _text(asked: Asked) -> str:

@@ -7,14 +7,13 @@ out, late and cut answers are the server's.
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import orjson
 
-from connectors.faults import ODD, ODD_SORTS, STATUS, WIRE, Kind, Rule, odd_json
+from connectors.faults import ODD, ODD_SORTS, STATUS, WIRE, Kind, Rule, limits, odd_json, retry_after
 from connectors.jira.simulator.limits import reset_stamp
 from connectors.jira.simulator.messages import HTML, Request, Response, json_response
 
@@ -35,10 +34,7 @@ KINDS: Mapping[str, Kind] = {
     "cut_json": Kind("JSON that breaks off, with the right length", path=_REST),
     "url_too_long": Kind("414 for addresses of more characters than this", {"characters": 2000}),
     "rate_limit_storm": Kind("429 with all headers of the burst limit", {"seconds": 2}, path=_REST),
-    "retry_after_date": Kind("429 that names a date so many seconds ahead", {"seconds": 2}, path=_REST),
-    "retry_after_huge": Kind("429 that asks for a day", path=_REST),
-    "retry_after_negative": Kind("429 that asks for less than nothing", path=_REST),
-    "retry_after_absent": Kind("429 that names no time", path=_REST),
+    **limits(_REST),
     "anonymous": Kind("the credential has died: lists are empty, the rest is refused", path=_REST),
     "merge": Kind("these keys are put over the answer", {"body": dict}),
     "fewer": Kind("half of the rows are missing, with these keys over the answer", {"body": {}}),
@@ -127,11 +123,7 @@ def _limited(rule: Rule, now: float) -> Response | None:
             "X-RateLimit-Reset": reset_stamp(now + seconds),
             "RateLimit-Reason": "jira-burst-based",
         },
-        "retry_after_date": {"Retry-After": formatdate(now + seconds, usegmt=True)},
-        "retry_after_huge": {"Retry-After": "86400"},
-        "retry_after_negative": {"Retry-After": "-5"},
-        "retry_after_absent": {},
-    }.get(rule.do)
+    }.get(rule.do, retry_after(rule, now))
     if headers is None:
         return None
     return json_response(429, {"errorMessages": ["Rate limit exceeded."], "errors": {}}, headers)

@@ -7,7 +7,6 @@ matter; the server applies what is said here.
 import re
 from collections.abc import Mapping
 from dataclasses import replace
-from email.utils import formatdate
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from urllib.parse import quote, unquote_plus
 
 import orjson
 
-from connectors.faults import ODD, ODD_SORTS, STATUS, WIRE, Kind, Rule, odd_json
+from connectors.faults import ODD, ODD_SORTS, STATUS, WIRE, Kind, Rule, limits, odd_json, retry_after
 from connectors.servicenow.simulator.desk import Desk
 from connectors.servicenow.simulator.dictionary import is_task
 from connectors.servicenow.simulator.marks import digest, stamp
@@ -40,10 +39,7 @@ KINDS: Mapping[str, Kind] = {
     "url_too_long": Kind("414 for addresses of more characters than this", {"characters": 2000}),
     "rate_limit_storm": Kind("429 with all headers of a rate rule", {"seconds": 2}, path="^/api/"),
     "semaphore_429": Kind("429 without any of those headers: too many requests at once", path="^/api/"),
-    "retry_after_date": Kind("429 that names a date so many seconds ahead", {"seconds": 2}, path="^/api/"),
-    "retry_after_huge": Kind("429 that asks for a day", path="^/api/"),
-    "retry_after_negative": Kind("429 that asks for less than nothing", path="^/api/"),
-    "retry_after_absent": Kind("429 that names no time", path="^/api/"),
+    **limits("^/api/"),
     "anonymous": Kind("401: the credential has died", path="^/api/"),
     "no_rows": Kind("200 without a row: the account has lost its roles", method="GET", path=_LIST),
     "unknown_field_fails_open": Kind("conditions on the field are ignored", {"field": str}, path=_LIST),
@@ -123,11 +119,7 @@ def _limited(rule: Rule, now: float) -> Reply | None:
             "Retry-After": str(seconds),
         },
         "semaphore_429": {},
-        "retry_after_date": {"Retry-After": formatdate(now + seconds, usegmt=True)},
-        "retry_after_huge": {"Retry-After": "86400"},
-        "retry_after_negative": {"Retry-After": "-5"},
-        "retry_after_absent": {},
-    }.get(rule.do)
+    }.get(rule.do, retry_after(rule, now))
     if headers is None:
         return None
     return replace(failure(429, "Rate limit exceeded", "Too many requests"), headers=headers)
