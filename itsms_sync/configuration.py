@@ -17,9 +17,10 @@ from itsms_sync.sms.strict import Fault
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
+    from itsms_sync.connector import Logins
     from itsms_sync.corrective.texts import Texts
     from itsms_sync.procedures.library import Library
-    from itsms_sync.settings import Settings
+    from itsms_sync.settings import Settings, Source
     from itsms_sync.sms.mapping import Mapping
 
 M = TypeVar("M", bound=BaseModel)
@@ -125,7 +126,9 @@ def read_document(path: Path, model: type[M]) -> M:
 def _check_plugins(reading: _Reading, settings: "Settings", positions: Positions) -> None:
     for name, source in settings.sources.items():
         try:
-            plugin(source.system).check_options(source.options)
+            found = plugin(source.system)
+            reading.report(positions, _credential_faults(name, source, found.logins))
+            found.check_options(source.options)
         except UnknownPlugin as error:
             reading.report(positions, [Fault(("sources", name, "system"), str(error))])
         except ValidationError as error:
@@ -136,6 +139,14 @@ def _check_plugins(reading: _Reading, settings: "Settings", positions: Positions
                     for item in error.errors(include_url=False, include_input=False)
                 ],
             )
+
+
+def _credential_faults(name: str, source: "Source", logins: "Logins") -> "Iterator[Fault]":
+    for told in source.credential.problems(logins):
+        yield Fault(("sources", name, "credential"), told)
+    if logins.is_gateway(str(source.url)) and source.site is None:
+        told = "nobody can read a record at this address: name that of the site for people under `site`"
+        yield Fault(("sources", name, "url"), told)
 
 
 def _told_of_option(item: "ErrorDetails") -> str:

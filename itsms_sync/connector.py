@@ -11,6 +11,7 @@ Connectors raise only :class:`Unavailable` and :class:`Refused`; what a system c
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
 
 from itsms_sync.records import (
@@ -53,6 +54,14 @@ class Unavailable(SourceError):
 
 class Refused(SourceError):
     """The source will not do this however often it is asked; somebody has to change something first."""
+
+
+class LoggedOut(Refused):
+    """The source does not accept the credential, or answered as if nobody had logged in.
+
+    It concerns all that the source is asked until somebody renews the credential, and nothing of it was done: a write
+    that meets it is still to be sent.
+    """
 
 
 class Connector(Protocol):
@@ -116,7 +125,38 @@ class Access:
     """Bounded sessions, the budget and the retry policy of this source's credential."""
     border: Border
     credential: Callable[[], Mapping[str, str]]
-    """Reads the secrets by reference each time: ``username``/``password`` or ``token``."""
+    """Reads the secrets by reference each time: ``username`` with ``password`` or ``token``, ``token`` alone,
+    ``access_token`` of OAuth, ``api_key``, or ``client_certificate``, which then is all there is. ``itsms_sync.login``
+    makes a header of them.
+    """
+    refused: Callable[[Mapping[str, str]], None] = lambda secrets: None
+    """To be told that the source did not accept these secrets: an access token is then not handed out again."""
+
+
+class Form(StrEnum):
+    """The ways in, in the words of the configuration."""
+
+    PAIR = "username and password"
+    ACCOUNT = "username and token"
+    BEARER = "token"
+    CLIENT = "oauth with grant client_credentials"
+    PERSON = "oauth with grant password"
+    CONSENT = "oauth with grant refresh_token"
+    API_KEY = "api_key"
+    CERTIFICATE = "client_certificate"
+
+
+@dataclass(frozen=True, slots=True)
+class Logins:
+    """The ways in that a plug-in knows."""
+
+    forms: frozenset[Form] = frozenset((Form.PAIR, Form.ACCOUNT, Form.BEARER))
+    token_url: Callable[[str], str] = lambda url: url
+    """Address of the source -> where it hands out access tokens of OAuth."""
+    rotating: bool = False
+    """Whether each use of a refresh token replaces it."""
+    is_gateway: Callable[[str], bool] = lambda url: False
+    """Whether people cannot read records at this address of a source."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,3 +171,4 @@ class Plugin:
     """Validates the plug-in's options; raises ``ValueError`` (a pydantic error) for wrong ones."""
     record_url: Callable[[str, str, str, str], str]
     """``(base url, kind, id, label) -> address`` at which a person can read the record."""
+    logins: Logins = Logins()

@@ -41,7 +41,7 @@ from requests.structures import CaseInsensitiveDict
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from itsms_sync import __version__
-from itsms_sync.connector import Refused, SourceError, Unavailable
+from itsms_sync.connector import LoggedOut, Refused, SourceError, Unavailable
 from itsms_sync.records import Millis
 
 T = TypeVar("T")
@@ -56,6 +56,12 @@ _GRACE_S = 5.0
 """What a write gets after the order to stop, so that the process can be gone within 8 s."""
 _LONGEST_PAUSE_S = 3600.0
 """Quotas of both vendors renew within the hour; a wilder ``Retry-After`` must not silence us until the next restart."""
+_NEAR_LIMIT_S = 1.0
+"""Rest of reads once a source says that a limit is near; its bursts are counted by the second."""
+_LOW = 0.2
+"""Share of a bucket that reads no longer empty faster than it fills."""
+_RESERVE = 0.05
+"""Share of a quota that is left to writes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +95,9 @@ class Transport:
     ca_bundle: str | None = None
     """File or folder of certificates to trust, in place of the built-in ones."""
     client_cert: str | tuple[str, str] | None = None
-    """File with certificate and key, or one file each."""
+    """File with certificate and key, or one file each. Read anew for each connection."""
+    key_password: Callable[[], str] | None = None
+    """Reads the password of that key, if it is encrypted. May raise ``Refused``."""
 
 
 class Stopped(BaseException):
@@ -341,8 +349,9 @@ _POOLS = {"http": _Pool, "https": _TlsPool}
 class _Adapter(requests.adapters.HTTPAdapter):
     """Mounted on a session, bounds each of its requests. Raises only ``SourceError`` and :class:`Stopped`."""
 
-    def __init__(self, owner: "Http") -> None:
+    def __init__(self, owner: "Http", key_password: Callable[[], str] | None) -> None:
         self._owner = owner
+        self._key_password = key_password
         super().__init__(max_retries=0)
 
     def init_poolmanager(self, *args: Any, **options: Any) -> None:
@@ -356,6 +365,10 @@ class _Adapter(requests.adapters.HTTPAdapter):
         manager = super().proxy_manager_for(proxy, **options)
         manager.pool_classes_by_scheme = _POOLS
         return manager
+
+    def build_connection_pool_key_attributes(self, *args: Any, **options: Any) -> tuple[Any, Any]:
+        host, pool = super().build_connection_pool_key_attributes(*args, **options)
+        return host, pool if self._key_password is None else {**pool, "key_password": self._key_password()}
 
     def send(
         self,
@@ -457,6 +470,8 @@ class Http:
         self._sleep = sleep
         self._jitter = jitter
         self._pause_until = -1.0
+        self._slow_until = -1.0
+        """Until then reads leave what is left of a quota to writes."""
         self._writes_sent = 0
 
     def session(self) -> requests.Session:
@@ -475,7 +490,7 @@ class Http:
         session.cookies.clear()
         session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))
         session.adapters.clear()
-        adapter = _Adapter(self)
+        adapter = _Adapter(self, self._transport.key_password)
         session.mount("https://", adapter)
         session.mount("http://", adapter)
         if hasattr(session, "max_retries"):  # the jira library's session repeats even a POST on its own
@@ -502,7 +517,7 @@ class Http:
 
         Raises ``Unavailable`` with ``sent`` set when the outcome is unclear. ``Stopped`` means that nothing was sent.
         """
-        self._take_turn()
+        self._take_turn(self._pause_until)
         before = self._writes_sent
         with self.stop.shielded(_GRACE_S):
             try:
@@ -515,26 +530,31 @@ class Http:
         if status == 202 or 300 <= status < 400:
             return  # here Retry-After speaks of that one resource
         # Without a Date of the server's own, a date cannot be measured on a monotonic clock: it is taken as past.
-        wait_s = retry_after(headers, now=float("inf"))
+        now, wait_s = self._monotonic(), retry_after(headers, now=float("inf"))
         if wait_s:
-            self._pause_until = max(self._pause_until, self._monotonic() + min(wait_s, _LONGEST_PAUSE_S))
+            self._pause_until = max(self._pause_until, now + min(wait_s, _LONGEST_PAUSE_S))
+        self._slow_until = now + min(spare(headers), _LONGEST_PAUSE_S)
 
     def _begin(self) -> float:
         """Wait for the budget, count a request, and tell how many seconds it may take."""
-        self._take_turn()
+        writes = self.stop.grace_s is not None
+        self._take_turn(self._pause_until if writes else max(self._pause_until, self._slow_until))
         self.requests_sent += 1
-        return self.limits.total_s if self.stop.grace_s is None else self.limits.write_total_s
+        return self.limits.write_total_s if writes else self.limits.total_s
 
     def _end(self, *, sent: bool) -> None:
         """Remember whether something unsafe may have reached the source."""
         self._writes_sent += sent
 
-    def _take_turn(self) -> None:
-        left_s = self._pause_until - self._monotonic()
+    def _take_turn(self, pause_until: float) -> None:
+        left_s = pause_until - self._monotonic()
         if left_s > 0 and (self.stop.grace_s is not None or left_s > self.limits.max_retry_after_s):
             raise Unavailable(f"the source asked for a pause that lasts {left_s:.0f} s more", retry_after=left_s)
         self._pause(max(left_s, 0.0))
-        self._pause_until = -1.0 if left_s > 0 else self._pause_until
+        # A sleep may end a little early. What was sat out is over, or the next request would find a rest of it.
+        if left_s > 0:
+            self._pause_until = -1.0 if self._pause_until <= pause_until else self._pause_until
+            self._slow_until = -1.0 if self._slow_until <= pause_until else self._slow_until
 
     def _pause(self, seconds: float) -> None:
         with self.stop.interruptible():
@@ -609,6 +629,11 @@ def failure(error: Exception, *, sent: bool) -> SourceError:
 
 def _failure(host: str, error: Exception, *, sent: bool) -> SourceError:
     chain = _chain(error)
+    if alert := next((link for link in chain if isinstance(link, ssl.SSLError) and _is_about_us(link)), None):
+        return LoggedOut(
+            f"{host}: it does not accept our client certificate{_detail(alert)}; see that the certificate has not "
+            "expired, and that the source trusts its issuer"
+        )
     if isinstance(error, _MALFORMED) and not any(isinstance(link, urllib3.exceptions.InvalidHeader) for link in chain):
         return Refused(f"{host}: a malformed address, proxy or header; does the credential end in a line break?")
     said = next((text for kind, text in _SENTENCES for link in chain if isinstance(link, kind)), "the exchange failed")
@@ -617,6 +642,12 @@ def _failure(host: str, error: Exception, *, sent: bool) -> SourceError:
     # Only the root is chained: the links above it carry the request, its address and its credentials.
     told.__cause__ = root.with_traceback(None) if root else None
     return told
+
+
+def _is_about_us(error: ssl.SSLError) -> bool:
+    """Whether the other side broke the handshake off over our certificate, or for want of one."""
+    reason = getattr(error, "reason", None) or ""
+    return "ALERT" in reason and any(word in reason for word in ("CERTIFICATE", "UNKNOWN_CA", "ACCESS_DENIED"))
 
 
 def _detail(root: BaseException | None) -> str:
@@ -718,6 +749,37 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
         return None
     server_now = http_date_millis(fields.get("Date"))
     return max(0.0, until / 1000 - (now if server_now is None else server_now / 1000))
+
+
+_QUOTA = re.compile(r"(?:^|;)\s*([a-z])\s*=\s*([0-9]{1,9})(?=\s*(?:;|,|$))", re.IGNORECASE)
+
+
+def spare(headers: Mapping[str, str]) -> float:
+    """Seconds for which reads should rest, so that writes still find something of a quota that is nearly used up.
+
+    Jira Cloud says that a limit is near, and tells its quota of points in ``Beta-RateLimit-Policy`` and
+    ``Beta-RateLimit``: ``q`` points in all, ``r`` left for the next ``t`` seconds. Data Center counts tokens and how
+    fast they come back.
+    """
+    fields = CaseInsensitiveDict(headers)
+    quota = {
+        name.lower(): int(number)
+        for field in ("Beta-RateLimit-Policy", "Beta-RateLimit")
+        for name, number in _QUOTA.findall(fields.get(field, ""))
+    }
+    if "r" in quota and quota["r"] <= quota.get("q", 0) * _RESERVE:
+        return float(quota.get("t", 0))
+    if fields.get("X-RateLimit-NearLimit", "").strip().lower() == "true":
+        return _NEAR_LIMIT_S
+    limit, left, fill, interval_s = (
+        _number(fields.get(f"X-RateLimit-{name}")) for name in ("Limit", "Remaining", "FillRate", "Interval-Seconds")
+    )
+    return interval_s / fill if fill and left <= limit * _LOW else 0.0
+
+
+def _number(text: str | None) -> float:
+    """Of a header; 0 where there is none."""
+    return float(text) if text is not None and _SECONDS.fullmatch(text.strip()) else 0.0
 
 
 def _reset_millis(text: str) -> Millis | None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from sqlalchemy import Connection, Engine
 
-from itsms_sync.connector import Connector, Plugin, Refused, SourceError, Unavailable
+from itsms_sync.connector import Connector, LoggedOut, Plugin, Refused, SourceError, Unavailable
 from itsms_sync.records import Facts, Gap, Identity, Page, Row, Window
 from itsms_sync.store.ingested import Ingested
 
@@ -133,6 +133,8 @@ class Ingest:
                 self._note(source, [pages], report)
             else:
                 self._store_pages(source, kind, pages, report, _Told(cursors))
+        except LoggedOut:
+            raise  # it concerns every kind
         except Refused as error:
             self._note(source, [Gap(kind, "refused", str(error))], report)
         # Not reached when the source became unavailable or we were told to stop: the kind then stays unfinished, and

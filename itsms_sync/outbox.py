@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import Engine
 
-from itsms_sync.connector import Connector, Refused, Unavailable
+from itsms_sync.connector import Connector, LoggedOut, Refused, Unavailable
 from itsms_sync.records import Action, Block, Gap, Item, Ticket, Write, Written
 from itsms_sync.store.decided import StoredIntent, change_intent, intents, keep_ticket
 
@@ -80,10 +80,13 @@ class Outbox:
         self._targets = targets
         self._clock = clock
         self._unclear_limit = unclear_limit
+        self._shut: set[str] = set()
+        """Targets that let us in no longer. Nothing more is asked of them in this pass: that might lock the account."""
 
     def perform(self, max_writes: int) -> OutboxReport:
         """Performs what can be performed now."""
         report = OutboxReport()
+        self._shut.clear()
         self._quarantine_interrupted()
         for item in self._in(["unclear"]):
             self._guarded(item, self._look_up, report)
@@ -123,9 +126,15 @@ class Outbox:
     def _guarded(
         self, item: StoredIntent, step: Callable[[StoredIntent, OutboxReport], None], report: OutboxReport
     ) -> None:
-        """One intent's failure stays its own."""
+        """One intent's failure stays its own, unless its target let us in no longer."""
+        if item.target in self._shut:
+            return
         try:
             step(item, report)
+        except LoggedOut as error:
+            self._shut.add(item.target)
+            self._change(item, problem=str(error))
+            report.problems.append(f"{item.target}: {error}")
         except Unavailable as error:
             wait = int((error.retry_after or 0) * 1000) or RETRY_AFTER
             self._change(item, not_before=self._clock() + wait, problem=str(error))
@@ -170,6 +179,9 @@ class Outbox:
         self._change(item, state="sending", attempts=item.attempts + 1, sent_at=self._clock(), problem=None)
         try:
             written = self._targets[item.target].connector.write(write)
+        except LoggedOut:
+            self._change(item, state="pending", attempts=item.attempts)
+            raise
         except Unavailable as error:
             if not error.sent:
                 self._change(item, state="pending", attempts=item.attempts)

@@ -6,13 +6,15 @@ is relative to the folder of the configuration file.
 """
 
 import os
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, HttpUrl, StringConstraints, model_validator
 
+from itsms_sync.connector import Form, Logins
 from itsms_sync.sms.mapping import MappingName
 from itsms_sync.sms.processes import Slug
 from itsms_sync.sms.strict import Fault, Strict
@@ -20,6 +22,26 @@ from itsms_sync.sms.strict import Fault, Strict
 
 class SecretUnavailable(Exception):
     """A credential cannot be read from where the configuration says it is."""
+
+
+def _fresh_file(path: Path) -> Path:
+    """An empty file beside ``path``, for us only. Raises ``SecretUnavailable``."""
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.resolve().parent)
+    except OSError as error:
+        told = f"the folder of the secret file {path} cannot be written: {error.strerror}"
+        raise SecretUnavailable(told) from error
+    os.close(handle)
+    return Path(name)
+
+
+def _settle(folder: Path) -> None:
+    """Have the disk know the name of a new file."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 class Secret(Strict):
@@ -51,34 +73,130 @@ class Secret(Strict):
             # Not chained: the error carries the bytes of the secret.
             raise SecretUnavailable(f"the secret file {path} is not text in UTF-8") from None
 
+    def check_replaceable(self, folder: Path) -> None:
+        """Raises ``SecretUnavailable`` if it is not in a file, or if nothing can be put beside that file."""
+        if self.file is None:
+            raise SecretUnavailable(f"the environment variable {self.env} cannot be replaced: put the secret in a file")
+        _fresh_file(folder / self.file).unlink()
+
+    def replace(self, value: str, folder: Path) -> None:
+        """Put another secret in its place, whole or not at all, readable for us only. Raises ``SecretUnavailable``."""
+        self.check_replaceable(folder)
+        assert self.file is not None
+        path = folder / self.file
+        fresh = _fresh_file(path)
+        try:
+            with fresh.open("w", encoding="utf-8") as file:
+                file.write(value + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+            fresh.replace(path.resolve())
+            _settle(path.resolve().parent)
+        except OSError as error:
+            fresh.unlink(missing_ok=True)
+            raise SecretUnavailable(f"cannot write the secret file {path}: {error.strerror}") from error
+
+
+class OAuth(Strict):
+    """How to get access tokens of OAuth 2.0. They are kept in memory only."""
+
+    grant: Literal["client_credentials", "password", "refresh_token"]
+    client_id: str | Secret
+    client_secret: Secret
+    refresh_token: Secret | None = None
+    """For the grant of this name. Where the system replaces it at each use, the file is written anew."""
+    token_url: HttpUrl | None = None
+    """Where tokens are handed out, if not where the system does it as a rule."""
+    scope: str | None = None
+
+    @model_validator(mode="after")
+    def _refresh_token_belongs_to_its_grant(self) -> "OAuth":
+        if (self.refresh_token is not None) is not (self.grant == "refresh_token"):
+            raise ValueError("the grant refresh_token, and no other, needs refresh_token")
+        return self
+
+
+class ClientCertificate(Strict):
+    """Files in PEM form that prove who we are while a connection is made (mutual TLS)."""
+
+    certificate: str
+    key: str | None = None
+    """File of the private key, if it is not in the file of the certificate."""
+    password: Secret | None = None
+    """Of the key, if it is encrypted."""
+
 
 class Credential(Strict):
-    """A user with a password (ServiceNow, Jira Data Center), an account with an API token (Jira Cloud), or a token
-    alone (a personal access token of Jira Data Center).
+    """One way in: username and password, username and token, a token alone, oauth, an API key, or a client
+    certificate. A client certificate may also come with any of the others. ``docs/connectors`` says what a system
+    accepts.
     """
 
     username: str | Secret | None = None
     password: Secret | None = None
     token: Secret | None = None
+    oauth: OAuth | None = None
+    api_key: Secret | None = None
+    client_certificate: ClientCertificate | None = None
 
     @model_validator(mode="after")
     def _one_secret(self) -> "Credential":
-        if (self.password is None) == (self.token is None):
-            raise ValueError("name one secret: password or token")
-        if self.password is not None and self.username is None:
+        grant = self.oauth.grant if self.oauth is not None else None
+        given = [name for name in ("password", "token", "oauth", "api_key") if getattr(self, name) is not None]
+        if grant == "password":
+            if self.username is None or self.password is None:
+                raise ValueError("the grant password needs username and password beside oauth")
+            given.remove("password")
+        if len(given) > 1 or not (given or self.client_certificate):
+            raise ValueError("name one secret: password, token, oauth, api_key or client_certificate")
+        if given == ["password"] and self.username is None:
             raise ValueError("a password needs a username")
         return self
 
-    def read(self, folder: Path) -> Mapping[str, str]:
-        """``username``, if there is one, and ``password`` or ``token``. Raises ``SecretUnavailable``."""
-        found = {}
-        if self.username is not None:
-            found["username"] = self.username if isinstance(self.username, str) else self.username.read(folder)
+    @property
+    def form(self) -> Form:
+        """Which way in this is."""
+        if self.oauth is not None:
+            return _GRANTS[self.oauth.grant]
+        if self.api_key is not None:
+            return Form.API_KEY
         if self.password is not None:
-            found["password"] = self.password.read(folder)
+            return Form.PAIR
         if self.token is not None:
-            found["token"] = self.token.read(folder)
+            return Form.BEARER if self.username is None else Form.ACCOUNT
+        return Form.CERTIFICATE
+
+    def read(self, folder: Path) -> Mapping[str, str]:
+        """The secrets by the names they have here, those of ``oauth`` among them; ``username`` and
+        ``client_certificate``, a path, are none. Raises ``SecretUnavailable``.
+        """
+        given = {"username": self.username, "password": self.password, "token": self.token, "api_key": self.api_key}
+        if self.oauth is not None:
+            given |= {name: getattr(self.oauth, name) for name in ("client_id", "client_secret", "refresh_token")}
+            given["scope"] = self.oauth.scope
+        found = {
+            name: where if isinstance(where, str) else where.read(folder)
+            for name, where in given.items()
+            if where is not None
+        }
+        if self.form is Form.CERTIFICATE and self.client_certificate is not None:
+            found["client_certificate"] = str(folder / self.client_certificate.certificate)
         return found
+
+    def problems(self, logins: Logins) -> Iterator[str]:
+        """What the system of these logins does not accept."""
+        if self.form not in logins.forms:
+            yield f"this system has no login by {self.form}; it has: {', '.join(sorted(logins.forms))}"
+        refresh = self.oauth.refresh_token if self.oauth is not None and logins.rotating else None
+        if refresh is not None and refresh.file is None:
+            yield "this system replaces a refresh token at each use: name a file, which can be written, not env"
+
+
+_GRANTS = {
+    "client_credentials": Form.CLIENT,
+    "password": Form.PERSON,
+    "refresh_token": Form.CONSENT,
+}
 
 
 PositiveDuration = Annotated[timedelta, Field(gt=timedelta(0))]
@@ -90,6 +208,8 @@ class Source(Strict):
     system: Slug
     """Name of the plug-in: ``servicenow``, ``jira``."""
     url: HttpUrl
+    site: HttpUrl | None = None
+    """Where people read its records, if that is another address than the one that we ask."""
     credential: Credential
     mapping: MappingName | None = None
     """Name of the mapping document; the system's own if none is named."""
@@ -106,6 +226,17 @@ class Source(Strict):
     ca_bundle: str | None = None
     options: dict[str, Any] = Field(default_factory=dict)
     """The plug-in's own options; see ``docs/connectors``."""
+
+    @model_validator(mode="after")
+    def _certificate_needs_tls(self) -> "Source":
+        if self.credential.client_certificate is not None and self.url.scheme != "https":
+            raise ValueError("a client certificate is only shown to an https address")
+        return self
+
+    @property
+    def people_url(self) -> str:
+        """Where people read records, without a slash at the end."""
+        return str(self.site or self.url).rstrip("/")
 
     @property
     def mapped_by(self) -> str:

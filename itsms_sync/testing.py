@@ -25,6 +25,7 @@ import pytest
 
 from itsms_sync.connector import Access, Connector, Plugin, Refused, SourceError, Unavailable
 from itsms_sync.http import Http, Limits, Stop, Transport
+from itsms_sync.login import OPEN, OAuth
 from itsms_sync.records import (
     Action,
     Block,
@@ -95,6 +96,8 @@ class Wire:
 
     def __init__(self, upstream: str) -> None:
         self.asked: list[tuple[str, str]] = []
+        self.proofs: set[str] = set()
+        """Tokens, keys and pairs of user and secret that requests came with."""
         self.answered: list[bytes] = []
         """Bodies that the source sent."""
         self._upstream = urlsplit(upstream).netloc
@@ -152,6 +155,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = True
         body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
         self.owner.asked.append((self.command, self.path))
+        self.owner.proofs.update(filter(None, self._proofs()))
         fault = self.owner.fault()
         if fault is None or fault.do in ("drop", "truncate"):
             headers = {name: text for name, text in self.headers.items() if name.lower() != "connection"}
@@ -165,12 +169,15 @@ class _Handler(BaseHTTPRequestHandler):
             content = self._credential() if fault.do == "echo" else fault.body
             self._answer(fault.status, {**fault.headers, "Content-Type": fault.kind}, content, cut=False)
 
+    def _proofs(self) -> tuple[str, str]:
+        return self.headers.get("Authorization", "").partition(" ")[2], self.headers.get("X-Sn-Apikey", "")
+
     def _credential(self) -> bytes:
         """What a careless source may repeat in its answer."""
-        given = self.headers.get("Authorization", "")
-        scheme, _, proof = given.partition(" ")
-        plain = base64.b64decode(proof).decode("utf-8", "replace") if scheme == "Basic" else proof
-        told = f"{plain.rpartition(':')[2]} {given}"
+        proof, key = self._proofs()
+        is_pair = self.headers.get("Authorization", "").startswith("Basic ")
+        plain = base64.b64decode(proof).decode("utf-8", "replace") if is_pair else proof
+        told = f"{plain.rpartition(':')[2]} {self.headers.get('Authorization', '')} {key}"
         return json.dumps({"errorMessages": [told], "error": {"message": told}}).encode()
 
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _serve
@@ -218,7 +225,10 @@ def quick_access(
     credential: Mapping[str, str],
     border: Pseudonyms,
 ) -> Access:
-    """What a connector is given, with short deadlines and waits that take no time."""
+    """What a connector is given, with short deadlines and waits that take no time.
+
+    A ``credential`` with ``grant`` is what access tokens of OAuth are asked for with.
+    """
     http = Http(
         limits=Limits(connect_s=2, read_s=4, total_s=5, write_total_s=4, attempts=3, max_retry_after_s=600),
         transport=Transport(),
@@ -226,7 +236,23 @@ def quick_access(
         sleep=lambda seconds: None,
         stop=Stop(),
     )
-    return Access("contract", url, plugin.check_options(options), http, border, lambda: credential)
+    access = Access("contract", url, plugin.check_options(options), http, border, lambda: credential)
+    if "grant" not in credential:
+        return access
+    tokens = OAuth(
+        http, time.monotonic, plugin.logins.token_url(url), credential["grant"], access.credential, _Nowhere()
+    )
+    return replace(access, credential=tokens.credential, refused=tokens.refused)
+
+
+class _Nowhere:
+    """Keeps no refresh token: each connector of the suite asks for tokens of its own."""
+
+    def check_replaceable(self) -> None:
+        return
+
+    def replace(self, token: str) -> None:
+        return
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,11 +275,13 @@ class Case:
     """Words that stand in the source only in fields that the window does not ask for."""
     persons: tuple[str, ...] = ()
     """Identifiers of persons that stand in the fields asked for; none if the kind names nobody."""
+    path: str = ""
+    """Of the source, below the simulator's address."""
 
     def is_secret_in(self, text: str) -> bool:
         """Whether a secret, the start of one, or a pair of user and secret as it travels stands in ``text``."""
         for given in (self.credential, self.wrong_credential):
-            secrets = [word for name, word in given.items() if name != "username"]
+            secrets = [word for name, word in given.items() if name not in (*OPEN, "grant")]
             pairs = [f"{given.get('username', '')}:{secret}".encode() for secret in secrets]
             forms = [*(secret[:12] for secret in secrets), *(base64.b64encode(pair).decode() for pair in pairs)]
             if any(form in text for form in forms):
@@ -651,7 +679,8 @@ class ConnectorContract:
 
 
 def _connected(case: Case, wire: Wire, border: Pseudonyms) -> Connector:
-    return case.plugin.connect(quick_access(case.plugin, wire.url, case.options, case.credential, border))
+    url = wire.url + case.path
+    return case.plugin.connect(quick_access(case.plugin, url, case.options, case.credential, border))
 
 
 def _drained(pages: Iterator[P] | Gap) -> list[P] | Gap:

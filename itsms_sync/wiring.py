@@ -8,9 +8,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from itsms_sync.configuration import Configuration
 from itsms_sync.plugins import plugin
@@ -18,16 +19,19 @@ from itsms_sync.plugins import plugin
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
-    from itsms_sync.connector import Connector, Plugin
+    from itsms_sync.connector import Access, Connector, Plugin
     from itsms_sync.cycle import Cycle, CycleReport
-    from itsms_sync.http import Http, Limits, Stop
+    from itsms_sync.http import Http, Limits, Stop, Transport
     from itsms_sync.ingest import Fields, Ingest, Progress, ReadSource
     from itsms_sync.judging import Judging
     from itsms_sync.outbox import Outbox
     from itsms_sync.reconciling import Cadence, Reconciling
     from itsms_sync.relating import JudgedSource
-    from itsms_sync.settings import Source
+    from itsms_sync.settings import Secret, Source
     from itsms_sync.store.ingested import Ingested
+
+
+T = TypeVar("T")
 
 
 def wall_clock() -> int:
@@ -226,11 +230,11 @@ class _Builder:
 
     def _connector(self, name: str, source: "Source") -> "Connector":
         from itsms_sync.connector import Access
-        from itsms_sync.http import Http, Transport
+        from itsms_sync.http import Http
 
         http = Http(
             limits=self._limits(name),
-            transport=Transport(proxy=source.proxy, ca_bundle=source.ca_bundle),
+            transport=self._transport(source),
             monotonic=self._time.monotonic,
             sleep=self._time.sleep,
             stop=self._stop,
@@ -238,15 +242,47 @@ class _Builder:
         )
         self._https[name] = http
         plugin_ = self._plugins[name]
-        return plugin_.connect(
-            Access(
-                name=name,
-                url=str(source.url).rstrip("/"),
-                options=plugin_.check_options(source.options),
-                http=http,
-                border=self._ingested[name].border,
-                credential=self._credential(source),
-            )
+        access = Access(
+            name=name,
+            url=str(source.url).rstrip("/"),
+            options=plugin_.check_options(source.options),
+            http=http,
+            border=self._ingested[name].border,
+            credential=lambda: self._readable(source.credential.read),
+        )
+        return plugin_.connect(access if source.credential.oauth is None else self._with_tokens(access, source))
+
+    def _with_tokens(self, access: "Access", source: "Source") -> "Access":
+        """The same, with access tokens in place of what they are asked for with."""
+        from itsms_sync.login import OAuth
+
+        oauth, logins = source.credential.oauth, self._plugins[access.name].logins
+        assert oauth is not None
+        tokens = OAuth(
+            access.http,
+            self._time.monotonic,
+            str(oauth.token_url or logins.token_url(access.url)),
+            oauth.grant,
+            access.credential,
+            _RefreshToken(oauth.refresh_token, self._readable),
+            rotating=logins.rotating,
+        )
+        return replace(access, credential=tokens.credential, refused=tokens.refused)
+
+    def _transport(self, source: "Source") -> "Transport":
+        from itsms_sync.http import Transport
+
+        folder, shown = self._configuration.folder, source.credential.client_certificate
+        bundle = None if source.ca_bundle is None else str(folder / source.ca_bundle)
+        if shown is None:
+            return Transport(source.proxy, bundle)
+        files = [str(folder / name) for name in (shown.certificate, shown.key) if name is not None]
+        password = shown.password
+        return Transport(
+            source.proxy,
+            bundle,
+            (files[0], files[-1]),
+            None if password is None else lambda: self._readable(password.read),
         )
 
     def _limits(self, name: str) -> "Limits":
@@ -257,18 +293,15 @@ class _Builder:
             return Limits()
         return Limits(write_total_s=tickets.deadline.total_seconds())
 
-    def _credential(self, source: "Source") -> "Callable[[], Mapping[str, str]]":
-        """Reads the secrets by reference; one that cannot be read ends the work of its own source only."""
+    def _readable(self, read: "Callable[[Path], T]") -> "T":
+        """What lies behind a reference; one that cannot be followed ends the work of its own source only."""
         from itsms_sync.connector import Refused
         from itsms_sync.settings import SecretUnavailable
 
-        def read() -> Mapping[str, str]:
-            try:
-                return source.credential.read(self._configuration.folder)
-            except SecretUnavailable as error:
-                raise Refused(str(error)) from error
-
-        return read
+        try:
+            return read(self._configuration.folder)
+        except SecretUnavailable as error:
+            raise Refused(str(error)) from error
 
     def _cadence(self) -> "Cadence":
         from itsms_sync.reconciling import Cadence
@@ -312,8 +345,7 @@ class _Builder:
         ]
 
     def _record_url(self, name: str, source: "Source") -> Callable[[str, str, str], str]:
-        base = str(source.url).rstrip("/")
-        plugin_ = self._plugins[name]
+        base, plugin_ = source.people_url, self._plugins[name]
         return lambda kind, id_, label: plugin_.record_url(base, kind, id_, label)
 
     def _judged(self) -> "list[JudgedSource]":
@@ -348,6 +380,23 @@ class _Builder:
             tickets.max_writes_per_cycle,
             self._configuration.texts,
         )
+
+
+class _RefreshToken:
+    """The place of a refresh token, as ``login`` needs it."""
+
+    def __init__(self, secret: "Secret | None", readable: "Callable[[Callable[[Path], None]], None]") -> None:
+        self._secret = secret
+        self._readable = readable
+
+    def check_replaceable(self) -> None:
+        if self._secret is not None:
+            self._readable(self._secret.check_replaceable)
+
+    def replace(self, token: str) -> None:
+        if self._secret is not None:
+            secret = self._secret
+            self._readable(lambda folder: secret.replace(token, folder))
 
 
 def fields_by_kind(configuration: Configuration, source: str) -> "dict[str, Fields]":

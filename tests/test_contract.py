@@ -140,6 +140,33 @@ class TestJiraDataCenter(TestJiraSource):
         return {"edition": "datacenter", "token": case.credential["token"]}
 
 
+@pytest.mark.slow  # the way in has quick tests of its own
+class TestJiraAtGateway(TestJiraSource):
+    """The same by a token with scopes, which is good at Atlassian's gateway only."""
+
+    @pytest.fixture
+    def case(self, credential: tuple[dict[str, str], dict[str, str]]) -> Case:
+        return replace(_jira(credential), path="/ex/jira/8b1f7a3c")
+
+    @pytest.fixture
+    def options(self, case: Case) -> dict[str, str]:
+        return {"token": case.credential["token"], "cloud_id": "8b1f7a3c", "scoped": "on"}
+
+
+@pytest.mark.slow  # the way in has quick tests of its own
+class TestJiraDataCenterByClient(TestJiraDataCenter):
+    """The same by access tokens of OAuth."""
+
+    @pytest.fixture
+    def credential(self) -> tuple[dict[str, str], dict[str, str]]:
+        client = {"grant": "client_credentials", "client_id": "itsms-client"}
+        return {**client, "client_secret": "of-this-test" * 2}, {**client, "client_secret": "of-last-year" * 2}
+
+    @pytest.fixture
+    def options(self, case: Case) -> dict[str, str]:
+        return {"edition": "datacenter", "client_secret": case.credential["client_secret"]}
+
+
 class TestJiraApprovals(TestJiraSource):
     """What each request answers about its approvals. All are pending, so each poll reads them again."""
 
@@ -217,30 +244,67 @@ def _desk() -> dict[str, Any]:
     }
 
 
+def _servicenow() -> Case:
+    return Case(
+        plugin=SERVICENOW,
+        options={},
+        credential={"username": "itsms", "password": "pass-of-this-test"},
+        wrong_credential={"username": "itsms", "password": "pass-of-last-year"},
+        powerless={"table": "problem"},
+        creates=lambda method, target: method == "POST" and "/table/" in target,
+        window=Window(("state", "priority", "assigned_to", "short_description"), {}, 60_000, 7),
+        unasked=("unasked-and-private",),
+        persons=("petra.person", "beef0"),
+    )
+
+
 class TestServiceNow(ConnectorContract):
     """A source and a target."""
 
     @pytest.fixture
     def case(self) -> Case:
-        return Case(
-            plugin=SERVICENOW,
-            options={},
-            credential={"username": "itsms", "password": "pass-of-this-test"},
-            wrong_credential={"username": "itsms", "password": "pass-of-last-year"},
-            powerless={"table": "problem"},
-            creates=lambda method, target: method == "POST" and "/table/" in target,
-            window=Window(("state", "priority", "assigned_to", "short_description"), {}, 60_000, 7),
-            unasked=("unasked-and-private",),
-            persons=("petra.person", "beef0"),
-        )
+        return _servicenow()
 
     @pytest.fixture
-    def simulator_url(self, case: Case, tmp_path: Path) -> Iterator[str]:
+    def options(self, case: Case) -> dict[str, str]:
+        return {"password": case.credential["password"]}
+
+    @pytest.fixture
+    def simulator_url(self, options: dict[str, str], tmp_path: Path) -> Iterator[str]:
         data = tmp_path / "desk.json"
         data.write_text(json.dumps(_desk()), "utf-8")
-        simulator = serve_servicenow(data=[data], options={"password": case.credential["password"]})
+        simulator = serve_servicenow(data=[data], options=options)
         yield simulator.url
         simulator.stop()
+
+
+@pytest.mark.slow  # the way in has quick tests of its own
+class TestServiceNowByClient(TestServiceNow):
+    """The same by access tokens of OAuth."""
+
+    @pytest.fixture
+    def case(self) -> Case:
+        client = {"grant": "client_credentials", "client_id": "itsms-client"}
+        right, wrong = ({**client, "client_secret": f"secret-of-{year}"} for year in ("this-test", "last-year"))
+        return replace(_servicenow(), credential=right, wrong_credential=wrong)
+
+    @pytest.fixture
+    def options(self, case: Case) -> dict[str, str]:
+        return {"client_secret": case.credential["client_secret"], "basic": "restricted"}
+
+
+@pytest.mark.slow  # the way in has quick tests of its own
+class TestServiceNowByKey(TestServiceNow):
+    """The same by an API key."""
+
+    @pytest.fixture
+    def case(self) -> Case:
+        right, wrong = ({"api_key": f"key-of-{year}"} for year in ("this-test", "last-year"))
+        return replace(_servicenow(), credential=right, wrong_credential=wrong)
+
+    @pytest.fixture
+    def options(self, case: Case) -> dict[str, str]:
+        return {"api_key": case.credential["api_key"], "basic": "restricted"}
 
 
 def _changes() -> dict[str, Any]:

@@ -29,7 +29,18 @@ from hypothesis import strategies as st
 
 from itsms_sync import __version__
 from itsms_sync.connector import Refused, Unavailable
-from itsms_sync.http import Http, Limits, Stop, Stopped, Transport, answer, failure, http_date_millis, retry_after
+from itsms_sync.http import (
+    Http,
+    Limits,
+    Stop,
+    Stopped,
+    Transport,
+    answer,
+    failure,
+    http_date_millis,
+    retry_after,
+    spare,
+)
 
 SECRET = "hunter2-token"
 DESCRIPTORS = Path("/dev/fd")
@@ -466,6 +477,33 @@ def test_deadline_holds_inside_tls_on_a_kept_connection(certificate: Path, tls: 
     assert 1 == wire.connections
 
 
+@pytest.fixture(scope="module")
+def locked(certificate: Path) -> Path:
+    """The same key, encrypted."""
+    path = certificate.with_name("locked.pem")
+    command = ["openssl", "pkcs8", "-topk8", "-in", str(certificate), "-out", str(path), "-passout", "pass:open sesame"]
+    subprocess.run(command, check=True, capture_output=True)
+    return path
+
+
+def test_password_of_a_client_s_key_is_read_for_each_connection(
+    certificate: Path, locked: Path, tls: ssl.SSLContext
+) -> None:
+    tls.verify_mode = ssl.CERT_REQUIRED
+    tls.load_verify_locations(certificate)
+    held = ["open sesame"]
+    shown = (str(certificate), str(locked))
+    http = http_of(transport=Transport(ca_bundle=str(certificate), client_cert=shown, key_password=lambda: held[0]))
+    with serving(sends(OK), tls=tls) as wire:
+        url = f"https://127.0.0.1:{wire.port}"
+        with http.session() as session:
+            assert 200 == session.get(url).status_code
+        held[0] = "closed sesame"
+        with http.session() as session, pytest.raises(Unavailable, match="no secure connection") as caught:
+            session.get(url)
+    assert "sesame" not in str(caught.value)
+
+
 def test_certificate_that_is_not_trusted_names_the_setting(tls: ssl.SSLContext) -> None:
     said = r"its certificate is not trusted; check `ca_bundle` \(self-signed certificate\)"
     with (
@@ -753,6 +791,64 @@ def test_answers_that_ask_for_no_pause(headers: dict[str, str], status: int) -> 
     http.note(headers, status)
     http.writing(lambda: None)
     assert [] == clock.slept
+
+
+POLICY = '"global-app-quota";q=65000;w=3600'
+
+
+@pytest.mark.parametrize(
+    ("headers", "rest"),
+    [
+        ({"X-RateLimit-NearLimit": "true"}, 1.0),
+        ({"X-RateLimit-NearLimit": "false"}, 0.0),
+        ({"Beta-RateLimit-Policy": POLICY, "Beta-RateLimit": '"global-app-quota";r=3250;t=600'}, 600.0),
+        ({"Beta-RateLimit-Policy": POLICY, "Beta-RateLimit": '"global-app-quota";r=3251;t=600'}, 0.0),
+        ({"Beta-RateLimit": '"global-app-quota";r=9;t=600'}, 0.0),
+        ({"Beta-RateLimit-Policy": POLICY, "Beta-RateLimit": '"global-app-quota"; r=0; t=30'}, 30.0),
+        ({"Beta-RateLimit-Policy": "soon", "Beta-RateLimit": "r=-1;t=x"}, 0.0),
+        ({"X-RateLimit-Limit": "100", "X-RateLimit-Remaining": "20", "X-RateLimit-FillRate": "10"}, 0.0),
+    ],
+)
+def test_reads_rest_near_a_limit(headers: dict[str, str], rest: float) -> None:
+    assert rest == spare(headers)
+
+
+def test_reads_no_longer_empty_a_bucket_faster_than_it_fills() -> None:
+    bucket = {"X-RateLimit-Limit": "100", "X-RateLimit-FillRate": "10", "X-RateLimit-Interval-Seconds": "1"}
+    told = [spare({**bucket, "X-RateLimit-Remaining": left, "retry-after": "0"}) for left in ("100", "21", "20", "0")]
+    assert [0.0, 0.0, 0.1, 0.1] == told
+
+
+def test_a_write_takes_what_reads_leave_of_a_quota() -> None:
+    clock = Clock()
+    http = timed_http(clock)
+    http.note({"Beta-RateLimit-Policy": POLICY, "Beta-RateLimit": '"global-app-quota";r=9;t=600'}, 200)
+    with serving(sends(OK)) as wire, http.session() as session:
+        assert 200 == http.writing(lambda: session.post(wire.url)).status_code
+        http.note({"Beta-RateLimit-Policy": POLICY, "Beta-RateLimit": '"global-app-quota";r=8;t=600'}, 200)
+        assert [] == clock.slept
+        assert 200 == session.get(wire.url).status_code
+    assert [600.0] == clock.slept
+
+
+def test_a_rest_of_reads_is_as_long_as_the_last_answer_says() -> None:
+    clock = Clock()
+    http = timed_http(clock)
+    http.note({"X-RateLimit-NearLimit": "true"}, 200)
+    http.note({}, 200)
+    with serving(sends(OK)) as wire, http.session() as session:
+        assert 200 == session.get(wire.url).status_code
+    assert [] == clock.slept
+
+
+def test_a_rest_longer_than_we_sit_out_ends_the_read_and_not_the_write() -> None:
+    clock = Clock()
+    http = timed_http(clock)
+    http.note({"Beta-RateLimit-Policy": POLICY, "Beta-RateLimit": '"global-app-quota";r=9;t=99999'}, 200)
+    with serving(sends(OK)) as wire, http.session() as session:
+        with pytest.raises(Unavailable) as caught:
+            session.get(wire.url)
+        assert (3600.0, 200) == (caught.value.retry_after, http.writing(lambda: session.post(wire.url)).status_code)
 
 
 def test_exhausted_quota_on_a_good_answer_is_a_pause() -> None:

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine, select
 
-from itsms_sync.connector import Refused, Unavailable
+from itsms_sync.connector import LoggedOut, Refused, Unavailable
 from itsms_sync.outbox import RETRY_AFTER, Outbox, OutboxReport, Target, pack, unpack
 from itsms_sync.records import (
     Action,
@@ -220,6 +220,42 @@ def test_an_intent_for_another_target_is_left_alone(desk: Desk) -> None:
     desk.intend(target="retired")
     assert OutboxReport() == desk.perform()
     assert {"R.1.g1": "pending"} == desk.states()
+
+
+def dead() -> LoggedOut:
+    return LoggedOut("status 401: check the secret")
+
+
+@pytest.mark.parametrize("place", ["on_find", "before_write"])
+def test_a_target_that_lets_us_in_no_longer_is_asked_once_and_nothing_is_parked(place: str, desk: Desk) -> None:
+    """More wrong logins might lock the account; with another secret all goes on by itself."""
+    for number in range(3):
+        desk.intend(f"R.{number}.g1")
+    getattr(desk.tracker, place).append(dead())
+    report = desk.perform()
+    assert (["jira: status 401: check the secret"], 3, [], 1) == (
+        report.problems,
+        report.waiting,
+        report.parked,
+        desk.tracker.finds,
+    )
+    assert [0, 0, 0] == [item.attempts for item in stored(desk)]
+    assert 3 == len(desk.perform().sent)
+
+
+def test_an_unclear_outcome_stays_unclear_while_nobody_may_look(desk: Desk) -> None:
+    desk.intend()
+    desk.tracker.after_write.append(unclear())
+    desk.perform()
+    desk.time.real += QUARANTINE
+    desk.tracker.on_find.append(dead())
+    assert (1, {"R.1.g1": "unclear"}) == (desk.perform().unclear, desk.states())
+    assert (["CAPA-1"], 1) == (desk.perform().adopted, len(desk.tracker.writes))
+
+
+def stored(desk: Desk) -> Sequence[Any]:
+    with desk.engine.begin() as connection:
+        return connection.execute(select(intent)).all()
 
 
 def test_above_max_writes_nothing_is_written(desk: Desk) -> None:

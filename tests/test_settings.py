@@ -1,6 +1,7 @@
 """Configuration: what is shipped is right, and what is wrong is told at its line and column, all at once."""
 
 import shutil
+import stat
 from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from itsms_sync.configuration import Configuration, read_configuration, read_document, read_library
+from itsms_sync.connector import Form
 from itsms_sync.documents import Invalid
 from itsms_sync.settings import Credential, Secret, SecretUnavailable, Settings
 from itsms_sync.sms.mapping import LogColumns
@@ -168,9 +170,14 @@ def test_a_relative_database_is_relative_to_the_file(folder: Path, url: str, exp
             "      password: {env: DESK_PASSWORD}\n",
             "      password: {env: A}\n      token: {env: B}\n",
             "username: itsms",
-            "name one secret: password or token",
+            "name one secret: password, token, oauth, api_key or client_certificate",
         ),
-        ("      password: {env: DESK_PASSWORD}\n", "", "username: itsms", "name one secret: password or token"),
+        (
+            "      password: {env: DESK_PASSWORD}\n",
+            "",
+            "username: itsms",
+            "name one secret: password, token, oauth, api_key or client_certificate",
+        ),
         (
             "target: tracker",
             "target: trakcer",
@@ -373,6 +380,116 @@ def test_a_credential_is_a_user_and_one_secret(tmp_path: Path) -> None:
     with_password = Credential(username="bot", password=Secret(file="secret"))
     assert {"username": "bot", "token": "s3cret"} == with_token.read(tmp_path)
     assert {"username": "bot", "password": "s3cret"} == with_password.read(tmp_path)
+
+
+OAUTH = "oauth: {grant: %s, client_id: abc, client_secret: {env: X}%s}"
+DESK = "      username: itsms\n      password: {env: DESK_PASSWORD}\n"
+
+
+@pytest.mark.parametrize(
+    ("credential", "form"),
+    [
+        (OAUTH % ("client_credentials", ", scope: useraccount"), Form.CLIENT),
+        (OAUTH % ("password", "") + "\n      username: itsms\n      password: {env: Y}", Form.PERSON),
+        (OAUTH % ("refresh_token", ", refresh_token: {env: Z}"), Form.CONSENT),
+        ("api_key: {file: key.txt}", Form.API_KEY),
+        ("client_certificate: {certificate: us.pem}", Form.CERTIFICATE),
+        (
+            "client_certificate: {certificate: us.pem, key: us.key, password: {env: P}}\n      api_key: {env: K}",
+            Form.API_KEY,
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, Form) else "",
+)
+def test_each_way_in_is_read(credential: str, form: Form, folder: Path) -> None:
+    changed(folder / "itsms.yaml", DESK, f"      {credential}\n")
+    assert form is read_configuration(folder / "itsms.yaml").settings.sources["desk"].credential.form
+
+
+@pytest.mark.parametrize(
+    ("credential", "message"),
+    [
+        ("username: itsms", "name one secret: password, token, oauth, api_key or client_certificate"),
+        ("api_key: {env: K}\n      token: {env: T}", "name one secret"),
+        ("password: {env: P}", "a password needs a username"),
+        (OAUTH % ("password", ""), "the grant password needs username and password beside oauth"),
+        (OAUTH % ("refresh_token", ""), "the grant refresh_token, and no other, needs refresh_token"),
+        (OAUTH % ("client_credentials", ", refresh_token: {env: R}"), "the grant refresh_token, and no other"),
+        (OAUTH % ("implicit", ""), "must be one of 'client_credentials', 'password' or 'refresh_token'"),
+        ("oauth: {grant: client_credentials, client_id: abc}", "client_secret"),
+        ("client_certificate: {key: us.key}", "certificate"),
+        ("username: itsms\n      token: {env: T}", "this system has no login by username and token; it has: api_key"),
+    ],
+)
+def test_a_way_in_that_is_none_is_told_at_its_place(credential: str, message: str, folder: Path) -> None:
+    changed(folder / "itsms.yaml", DESK, f"      {credential}\n")
+    told = problems(folder)
+    assert any(message in each for each in told), told
+    assert all(each.startswith("itsms.yaml:") and 6 <= int(each.split(":")[1]) <= 11 for each in told)
+
+
+def test_a_system_says_which_ways_it_knows(folder: Path) -> None:
+    changed(folder / "itsms.yaml", "      token: {file: token.txt}\n", "      api_key: {env: K}\n")
+    (told,) = problems(folder)
+    line, column = place(folder / "itsms.yaml", "credential", 1)
+    known = (
+        "oauth with grant client_credentials, oauth with grant refresh_token, token, username and password, "
+        "username and token"
+    )
+    assert f"itsms.yaml:{line}:{column}: this system has no login by api_key; it has: {known}" == told
+
+
+def test_a_token_that_is_replaced_at_each_use_has_to_lie_in_a_file(folder: Path) -> None:
+    token = "      username: bot@example.com\n      token: {file: token.txt}\n"
+    changed(folder / "itsms.yaml", token, "      " + OAUTH % ("refresh_token", ", refresh_token: {env: R}") + "\n")
+    (told,) = problems(folder)
+    assert "replaces a refresh token at each use: name a file" in told
+
+
+def test_a_certificate_is_shown_to_secure_addresses_only(folder: Path) -> None:
+    changed(folder / "itsms.yaml", DESK, "      client_certificate: {certificate: us.pem}\n")
+    changed(folder / "itsms.yaml", "https://desk.example", "http://desk.example")
+    (told,) = problems(folder)
+    assert "a client certificate is only shown to an https address" in told
+
+
+def test_people_need_an_address_of_their_own_beside_the_gateway(folder: Path) -> None:
+    gateway = "https://api.atlassian.com/ex/jira/8b1f7a3c"
+    changed(folder / "itsms.yaml", "url: https://tracker.example", f"url: {gateway}")
+    (told,) = problems(folder)
+    line, column = place(folder / "itsms.yaml", "url", 1)
+    assert told.startswith(f"itsms.yaml:{line}:{column}: nobody can read a record at this address")
+    changed(folder / "itsms.yaml", f"url: {gateway}", f"url: {gateway}\n    site: https://acme.atlassian.net/")
+    source = read_configuration(folder / "itsms.yaml").settings.sources["tracker"]
+    assert "https://acme.atlassian.net" == source.people_url
+
+
+def test_what_a_token_is_asked_for_with_is_read_by_name(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("s3cret\n")
+    where = {"file": "secret"}
+    oauth = {
+        "grant": "refresh_token",
+        "client_id": "abc",
+        "client_secret": where,
+        "refresh_token": where,
+        "scope": "a b",
+    }
+    held = Credential.model_validate({"oauth": oauth}).read(tmp_path)
+    assert {"client_id": "abc", "client_secret": "s3cret", "refresh_token": "s3cret", "scope": "a b"} == held
+    certified = Credential.model_validate({"client_certificate": {"certificate": "us.pem"}}).read(tmp_path)
+    assert {"client_certificate": str(tmp_path / "us.pem")} == certified
+
+
+def test_a_secret_is_replaced_whole_and_for_us_only(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "token").write_text("first\n")
+    (tmp_path / "token").symlink_to("real/token")
+    secret = Secret(file="token")
+    secret.replace("second", tmp_path)
+    assert "second" == secret.read(tmp_path)
+    assert (tmp_path / "token").is_symlink()
+    assert 0o600 == stat.S_IMODE((tmp_path / "real" / "token").stat().st_mode)
+    assert ["token"] == [path.name for path in (tmp_path / "real").iterdir()]
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from sqlalchemy import Engine, Table, delete, func, select, update
 
 from itsms_sync.configuration import read_library
 from itsms_sync.conformance.verdicts import GAP
-from itsms_sync.connector import Plugin, Refused, Unavailable
+from itsms_sync.connector import LoggedOut, Plugin, Refused, Unavailable
 from itsms_sync.ingest import DIRECTORY_EVERY, Fields, Ingest, ReadSource, SourceReport
 from itsms_sync.judging import JudgementReport, Judging
 from itsms_sync.procedures.library import Library
@@ -396,6 +396,17 @@ def test_what_is_not_served_is_open_until_a_window_is_read_to_its_end_without_it
     desk.poll(incident=[page(record_row("b"), closed=False), page(gaps=[lacking])])
     assert [("incident", "not-served")] == sorted(set(desk.open_gaps()))
     desk.poll(incident=[page()])
+    assert [] == desk.open_gaps()
+
+
+def test_a_dead_login_ends_the_poll_with_one_gap_and_no_kind_counts_as_read(engine: Engine) -> None:
+    desk = desk_on(engine, kinds=["incident", "problem"])
+    dead = [page(record_row("a"), closed=False, cursor="c1"), LoggedOut("status 401")]
+    for _ in range(2):
+        report = desk.poll(incident=dead, problem=[page(record_row("p", kind="problem"), kind="problem")])
+        assert "refused: status 401" == report.problem
+        assert (["a"], [("source", "refused")]) == (desk.keys(), desk.open_gaps())
+    desk.poll(incident=[page(record_row("b"), cursor="c2")])
     assert [] == desk.open_gaps()
 
 

@@ -7,8 +7,8 @@ Libraries are loaded when a source is connected, so that listing the plug-ins co
 from collections.abc import Mapping
 from typing import Any
 
-from connectors.jira.translate import browse_url, translate
-from itsms_sync.connector import Access, Connector, Plugin
+from connectors.jira.translate import browse_url, is_gateway, translate
+from itsms_sync.connector import Access, Connector, Form, Logins, Plugin
 
 
 def _connect(access: Access) -> Connector:
@@ -31,6 +31,23 @@ def _record_url(base_url: str, kind: str, id: str, label: str) -> str:
     return browse_url(base_url, label)
 
 
+def _token_url(base_url: str) -> str:
+    """Atlassian's own for a site behind its gateway; Data Center hands its tokens out itself."""
+    if is_gateway(base_url):
+        return "https://auth.atlassian.com/oauth/token"
+    return f"{base_url.rstrip('/')}/rest/oauth2/latest/token"
+
+
 PLUGIN = Plugin(
-    name="jira", connect=_connect, translate=translate, check_options=_check_options, record_url=_record_url
+    name="jira",
+    connect=_connect,
+    translate=translate,
+    check_options=_check_options,
+    record_url=_record_url,
+    logins=Logins(
+        frozenset(set(Form) - {Form.PERSON, Form.API_KEY, Form.CERTIFICATE}),
+        _token_url,
+        rotating=True,
+        is_gateway=is_gateway,
+    ),
 )

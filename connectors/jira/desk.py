@@ -245,6 +245,7 @@ class _Reading:
             return False
 
     def _page(self, stream: str, rows: Sequence[Row], batch: Batch, cursor: str) -> Page:
+        self._site.confirm()
         return replace(batch.page(self._kind, stream, _FIELDS[self._kind], rows), cursor=cursor)
 
 

@@ -17,8 +17,8 @@ from connectors.jira import presence
 from connectors.jira.desk import Desk
 from connectors.jira.history import EXPAND, Histories, is_doubtful
 from connectors.jira.options import Options
-from connectors.jira.tickets import GATEWAY, Tickets
-from connectors.jira.translate import APPROVALS, COMMENTS, HISTORY, ISSUES, SLAS, millis
+from connectors.jira.tickets import Tickets
+from connectors.jira.translate import APPROVALS, COMMENTS, GATEWAY, HISTORY, ISSUES, SLAS, millis
 from connectors.jira.transport import Denied, Edition, Site, documented, edition_of
 from connectors.jira.values import COMMENT, Fields, person, shape
 from connectors.jira.walk import Cursor, Question, Walk
@@ -146,9 +146,12 @@ class Jira:
                 logs, cut = _logs(histories, batch.issues)
                 changes = [row for issue in batch.issues for row in fields.history(issue, logs[str(issue["id"])])]
                 rows = [fields.row(issue) for issue in batch.issues]
+            self._site.confirm()
             yield batch.page(ISSUES, HISTORY, _HISTORY, changes, cut)
             if COMMENT in window.fields:
-                yield batch.page(ISSUES, COMMENTS, _COMMENT, self._comments(batch.issues, fields))
+                comments = self._comments(batch.issues, fields)
+                self._site.confirm()
+                yield batch.page(ISSUES, COMMENTS, _COMMENT, comments)
             yield batch.page(ISSUES, ISSUES, fields.stored, rows, fields.gaps() if batch.closed and seen else ())
 
     def _comments(self, issues: Sequence[Json], fields: Fields) -> list[Row]:
@@ -176,6 +179,7 @@ class Jira:
         gaps: list[Gap] = []
         people = _tried("users", self._people, gaps)
         groups = _tried("groups", lambda: self._groups(gaps), gaps)
+        self._site.confirm()
         return Directory(people, groups, gaps)
 
     def _people(self) -> list[Person]:
@@ -233,6 +237,7 @@ class Jira:
             choices[name] = dict(_tried(name, partial(self._site.get, name, _labels), gaps))
         choices["issuelinks"] = dict(_tried("issuelinks", self._link_types, gaps))
         choices.update(_tried("options", self._options_of_selects, gaps))
+        self._site.confirm()
         types = {str(field["id"]): shape(str(field["id"]), field.get("schema") or {}).base for field in self._described}
         return Configuration(choices, types, gaps)
 

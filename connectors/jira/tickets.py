@@ -12,7 +12,7 @@ from typing import Any
 
 from connectors.jira.options import Options
 from connectors.jira.texts import Text, markup, summary
-from connectors.jira.translate import PROPERTY, TICKET_FIELDS, browse_url, key_label, property_value, ticket
+from connectors.jira.translate import PROPERTY, TICKET_FIELDS, browse_url, is_gateway, key_label, property_value, ticket
 from connectors.jira.transport import Denied, Edition, Site
 from itsms_sync.connector import Access, Refused, SourceError
 from itsms_sync.http import Stopped
@@ -23,8 +23,6 @@ Screen = Mapping[str, Json]
 """Id of each field of a screen -> what Jira says about it."""
 
 _READ = ",".join((*TICKET_FIELDS, "priority", "assignee", "project", "issuelinks"))
-GATEWAY = "/ex/jira/"
-"""In the address of a source that is reached through Atlassian's gateway, where nobody can read a ticket."""
 _INTERNAL = {"key": "sd.public.comment", "value": {"internal": True}}
 _MOST_PROPERTY = 32_768
 _NO_PROJECT = Gap("tickets", "not-served", "this source keeps no tickets: name a project in its option project")
@@ -61,7 +59,7 @@ class Tickets:
         self._site = site
         self._screen: Screen | None = None
         self._type_id = ""
-        self._people_url = "" if GATEWAY in access.url else access.url
+        self._people_url = "" if is_gateway(access.url) else access.url
 
     def find(self, key: str) -> Sequence[Ticket] | Gap:
         """By label, which search knows, and then by the property, which is exact and which copies of an issue lack."""
@@ -83,13 +81,18 @@ class Tickets:
         if write.action is not Action.CREATE and not write.ticket:
             raise Refused(f"{self._access.name}: {write.action} needs the id of a ticket")
         self._home()  # later it could fail a write that Jira has acknowledged
-        return {
+        perform = {
             Action.CREATE: self._create,
             Action.COMMENT: self._comment,
             Action.AMEND: self._amend,
             Action.LINK: self._link,
             Action.TRANSITION: self._transition,
-        }[write.action](write)
+        }[write.action]
+        try:
+            return perform(write)
+        except Refused:
+            self._site.confirm()  # what a stranger is shown of screens and steps is no reason
+            raise
 
     def _create(self, write: Write) -> Written:
         screen = self._create_screen()

@@ -17,6 +17,8 @@ from urllib.parse import quote
 
 from itsms_sync.records import Event, Facts, Millis, Record, Row, Ticket, Witness
 
+GATEWAY = "/ex/jira/"
+"""In the address of a source that is reached through Atlassian's gateway, before the id of its site."""
 PROPERTY = "itsms_sync"
 """Issue property that holds the exact key and the machine-readable facts."""
 TICKET_FIELDS = ("summary", "status", "labels", "created")
@@ -107,6 +109,11 @@ def ticket(issue: Json, site_url: str) -> Ticket:
         properties=facts,
         created=millis(fields.get("created")),
     )
+
+
+def is_gateway(url: str) -> bool:
+    """Whether a source is reached through Atlassian's gateway, where nobody can read a ticket."""
+    return GATEWAY in url
 
 
 def browse_url(site_url: str, label: str) -> str:

@@ -10,10 +10,10 @@ takes a site that it has not asked for Data Center and calls what Cloud has remo
 with it texts are wiki markup, as in the history.
 
 A login that has died does not always show: search then answers as if nobody had asked, with an empty list. So nothing
-is searched or written before the account was seen, and an answer that names nobody is refused.
+is searched or written before the account was seen, an answer that names nobody is refused, and what does not name us is
+believed only after the account was seen once more (``confirm``).
 """
 
-import base64
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,8 +23,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import orjson
 import requests
 
-from itsms_sync.connector import Access, Refused, SourceError, Unavailable
-from itsms_sync.http import answer, http_date_millis, retry_after
+from itsms_sync.connector import Access, LoggedOut, Refused, SourceError, Unavailable
+from itsms_sync.http import http_date_millis, retry_after
+from itsms_sync.login import Login
 from itsms_sync.records import Millis
 
 if TYPE_CHECKING:
@@ -44,10 +45,12 @@ _STEPS: Mapping[int, str] = {
         "check user name and API token of this source (Data Center: user name and password, or a personal access "
         "token alone); tokens expire after a year at the latest"
     ),
-    403: "give the account the permission for this in the project; if Jira wants a CAPTCHA, log in once with a browser",
+    403: "give the account the permission for this in the project",
     404: "check that it exists and that the account has the permission Browse Projects",
     410: "Jira has removed this interface; update itsms_sync",
 }
+_SCOPE = "the token has no scope for this: make one with the scopes that docs/connectors/jira.md names"
+_XSRF = "something on the way adds a browser's headers to our requests: see the proxy of this source"
 
 
 class Edition(StrEnum):
@@ -61,10 +64,6 @@ class Denied(Refused):
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
         self.status = status
-
-
-class LoggedOut(Refused):
-    """The login does not work."""
 
 
 @contextmanager
@@ -85,12 +84,14 @@ class Site:
 
     def __init__(self, access: Access) -> None:
         self._access = access
-        self._secrets: Mapping[str, str] = {}
+        self._login = Login(access)
         self._client: JIRA | None = None
         self._proven = False
+        self._doubted = False
+        """Whether an answer, since the account was seen last, did not say that it was given to us."""
+        self._spoilt = False
+        """Whether the login then turned out to be dead, and was renewed: nobody knows for whom those answers were."""
         self._edition: Edition | None = None
-        self.confirmed = False
-        """Whether the last answer said that the login worked."""
         self.server_time: Millis | None = None
         """The site's clock at the last answer."""
 
@@ -103,7 +104,8 @@ class Site:
 
     @property
     def account(self) -> str:
-        """Our own identifier there: the account id, on Data Center the key."""
+        """Our own identifier there: the account id, on Data Center the key. What was in doubt before is forgotten."""
+        self._doubted = self._spoilt = False
         return self.get("myself", own_account)
 
     def get(self, path: str, parse: Callable[[Any], T], **query: str | int) -> T:
@@ -151,13 +153,12 @@ class Site:
                 return found
 
     def search(self, jql: str, fields: Sequence[str], properties: Sequence[str], parse: Callable[[Any], T]) -> list[T]:
-        """All issues, each parsed. Nothing is found only if the account was seen to be ours after that."""
+        """All issues, each parsed. The account was seen to be ours after that, or what is missing may be hidden."""
         self.prove()
         asked: Json = {"jql": jql, "fields": list(fields), "properties": list(properties), "maxResults": _PAGE}
         walk = self._tokens if self.edition is Edition.CLOUD else self._offsets
         found = walk(asked, parse)
-        if not found:
-            self.confirm()
+        self.confirm()
         return found
 
     def newest(self, project: str, most: int) -> list[str]:
@@ -171,10 +172,19 @@ class Site:
         return [key for key in projects if not self._is_there(f"project/{key}")]
 
     def confirm(self) -> None:
-        """After an answer that shows nothing: see that we are still logged in. Raises ``Refused`` if we are not."""
-        if not self.confirmed:
-            self._proven = False
-            self.prove()
+        """See that all answers since ``account`` or ``prove`` were given to us. Raises ``LoggedOut`` if we are not
+        logged in, and ``Unavailable`` if we are again, with other secrets.
+        """
+        try:
+            if self._doubted:
+                self._access.http.reading(lambda: self._parsed("GET", "myself", own_account))
+                self._doubted = False
+        except LoggedOut:
+            if not self._renewed():
+                raise
+        if self._spoilt:
+            told = "the login had died and works again with other secrets; what was answered between is asked again"
+            raise Unavailable(f"{self._access.name}: {told}")
 
     def post(self, path: str, body: Json, parse: Callable[[Any], T]) -> T:
         """Write once. ``parse`` gets ``None`` where Jira answers without a body."""
@@ -187,8 +197,7 @@ class Site:
     def prove(self) -> None:
         """See once that we are logged in. Raises ``Refused`` if we are not."""
         if not self._proven:
-            self.get("myself", own_account)
-            self._proven = True
+            self._proven = bool(self.account)
 
     # --- one exchange
 
@@ -245,13 +254,20 @@ class Site:
             if not self._renewed():
                 raise
             return self._access.http.reading(once)
+        except Denied:
+            self.confirm()  # a stranger is told the same
+            raise
 
     def _writing(self, method: str, path: str, body: Json, parse: Callable[[Any], T]) -> T:
         self.prove()
+        self._login.ready()
         try:
             return self._access.http.writing(lambda: self._parsed(method, path, parse, body=body))
         except LoggedOut:
             self._proven = False
+            raise
+        except Denied:
+            self.confirm()
             raise
 
     def _parsed(
@@ -266,11 +282,12 @@ class Site:
         return self._shaped(self._exchange(method, path, query, body), path, parse)
 
     def _shaped(self, response: requests.Response, path: str, parse: Callable[[Any], T]) -> T:
-        content = _content(response)
+        content = None if _is_silent(response) else self._login.parsed(response)
         try:
             return parse(content)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            what = f"{self._access.name}: the answer for {path} has not its documented form ({error!r})"
+            shown = self._login.hidden(repr(error))
+            what = f"{self._access.name}: the answer for {path} has not its documented form ({shown})"
             raise Unavailable(what, sent=response.request.method != "GET") from None
 
     def _exchange(
@@ -281,7 +298,6 @@ class Site:
 
         client, data = self._client or self._connected(), None if body is None else self._encoded(body)
         headers = {"X-ExperimentalApi": "opt-in"} if path.startswith(_DESK) else {}
-        self.confirmed = False
         try:
             response: requests.Response = client._session.request(
                 method, self._address(client, path), params=query, data=data, headers=headers
@@ -290,11 +306,13 @@ class Site:
             if error.response is None:
                 raise Unavailable(f"{self._access.name}: no answer to {method} {path}", sent=method != "GET") from None
             response = error.response
-        self._scrub(response)
+        self._login.scrub(response)
         # not raised above, since printing a chained JIRAError would print headers and bodies
-        if not response.ok or _is_logged_out(response):
+        if _is_logged_out(response):
+            raise LoggedOut(f"{self._told(response, method, path)}; {self._way_back_in(response)}")
+        self._doubted = self._doubted or not _names_us(response)
+        if not response.ok:
             raise self._failure(response, method, path)
-        self.confirmed = response.headers.get(_LOGIN) == "OK"
         self.server_time = http_date_millis(response.headers.get("Date"))
         return response
 
@@ -308,61 +326,46 @@ class Site:
         except orjson.JSONEncodeError as error:
             raise Refused(f"{self._access.name}: what should be sent is no JSON: {error}") from None
 
-    def _scrub(self, response: requests.Response) -> None:
-        """Take our secrets out of an answer that repeats them, before any part of it can get into a message."""
-        for secret in self._secret_forms():
-            if secret.encode() in response.content:
-                response._content = response.content.replace(secret.encode(), b"***")
-
     def _connected(self) -> "JIRA":
         from jira import JIRA
 
-        self._secrets = dict(self._access.credential())
-        secret = self._secrets.get("token") or self._secrets.get("password")
-        name = self._secrets.get("username")
-        if not secret:
-            raise Refused(f"{self._access.name}: no credential; name an API token or a password for this source")
         client = JIRA(
             self._access.url,
             options={"rest_api_version": "2", "check_update": False},
-            basic_auth=(name, secret) if name else None,
-            token_auth=None if name else secret,
             max_retries=0,
             timeout=(10, 60),
             get_server_info=False,
             logging=False,
         )
         self._access.http.bind(client._session)
+        client._session.auth = self._login
         self._client = client
         return client
 
     def _renewed(self) -> bool:
-        """Whether the credential's place holds another one than we used; then the next request uses that."""
-        self._proven = False
-        if dict(self._access.credential()) == self._secrets:
-            return False
-        self._client = None
-        return True
+        """Whether other secrets than the refused ones are to be had; the next request uses those."""
+        self._proven, self._spoilt = False, self._spoilt or self._doubted
+        return self._login.renewed()
 
     # --- what an answer means
 
     def _failure(self, response: requests.Response, method: str, path: str) -> SourceError:
         status, wait_s = response.status_code, retry_after(response.headers, now=float("inf"))
-        told = f"{self._access.name}: {method} {path}: status {status}: {_sentence(response)}"
-        if _is_logged_out(response):
-            return LoggedOut(f"{told}; {_STEPS[401]}")
+        told = self._told(response, method, path)
         if status == 429 or status == 409:
-            return Unavailable(told, retry_after=wait_s)
+            reason = response.headers.get("RateLimit-Reason")
+            return Unavailable(f"{told} ({reason})" if reason else told, retry_after=wait_s)
         if status >= 500 or status == 408:
             return Unavailable(told, retry_after=wait_s, sent=method != "GET")
-        step = _STEPS.get(status, "correct what it names in the options of this source or in the project")
-        return Denied(f"{told}; {step}", status)
+        return Denied(f"{told}; {_next_step(response)}", status)
 
-    def _secret_forms(self) -> list[str]:
-        """The secrets as they are and as they travel."""
-        secrets = [self._secrets[name] for name in ("token", "password") if self._secrets.get(name)]
-        pairs = [f"{self._secrets.get('username', '')}:{secret}".encode() for secret in secrets]
-        return [*(base64.b64encode(pair).decode() for pair in pairs), *secrets]
+    def _told(self, response: requests.Response, method: str, path: str) -> str:
+        return f"{self._access.name}: {method} {path}: status {response.status_code}: {_sentence(response)}"
+
+    def _way_back_in(self, response: requests.Response) -> str:
+        if _wants_captcha(response):
+            return "log in once with a browser and solve the CAPTCHA, then the next poll goes on"
+        return self._login.step or _STEPS[401]
 
 
 def check_whole(body: Json) -> None:
@@ -402,18 +405,41 @@ def _values(body: Json, name: str) -> tuple[list[Json], int | None]:
     return list(body[name] if name in body else body["values"]), None if total is None else int(total)
 
 
-def _content(response: requests.Response) -> Any:
-    """JSON, or ``None`` where the status says that the work is done and nothing is said about it."""
+def _is_silent(response: requests.Response) -> bool:
+    """Whether the status says that the work is done, and nothing is said about it."""
     done = response.status_code == 204 or (response.status_code in (200, 201) and response.request.method != "GET")
-    return None if done and not response.content else answer(response)
+    return done and not response.content
+
+
+def _next_step(response: requests.Response) -> str:
+    """What somebody has to do about a request that is refused although we are logged in."""
+    if _is_out_of_scope(response):
+        return _SCOPE
+    if response.status_code == 403 and b"XSRF check failed" in response.content:
+        return _XSRF
+    return _STEPS.get(response.status_code, "correct what it names in the options of this source or in the project")
 
 
 def _is_logged_out(response: requests.Response) -> bool:
     """Whether the answer was given to nobody, whatever its status."""
-    reason = response.headers.get(_LOGIN, "")
-    refused = "AUTHENTICATED_FAILED" in reason or "AUTHENTICATION_DENIED" in reason
-    captcha = "CAPTCHA" in response.headers.get("X-Authentication-Denied-Reason", "")
-    return response.status_code == 401 or refused or captcha or response.headers.get(_ACCOUNT) == "anonymous"
+    failed = "AUTHENTICATED_FAILED" in response.headers.get(_LOGIN, "") or response.status_code == 401
+    nobody = response.headers.get(_ACCOUNT) == "anonymous" or _wants_captcha(response)
+    return (failed and not _is_out_of_scope(response)) or nobody
+
+
+def _wants_captcha(response: requests.Response) -> bool:
+    denied = "AUTHENTICATION_DENIED" in response.headers.get(_LOGIN, "")
+    return denied or "CAPTCHA" in response.headers.get("X-Authentication-Denied-Reason", "")
+
+
+def _names_us(response: requests.Response) -> bool:
+    """Whether a header says that the login worked. That there is none says nothing."""
+    return response.headers.get(_LOGIN) == "OK" or response.headers.get(_ACCOUNT, "anonymous") != "anonymous"
+
+
+def _is_out_of_scope(response: requests.Response) -> bool:
+    """Atlassian's gateway answers so for a token that is good and was not given the right to do this."""
+    return response.status_code == 401 and b"scope does not match" in response.content
 
 
 def _sentence(response: requests.Response) -> str:

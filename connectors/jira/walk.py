@@ -169,8 +169,7 @@ class Walk:
                 ]
                 seen.update(map(self._state, fresh))
                 cursor = cursor.behind(found.issues, horizon, by)
-                if found.last:
-                    self._site.confirm()
+                self._site.confirm()  # a stranger sees fewer issues, and the cursor would pass those that are hidden
                 yield self._batch(fresh, cursor, found.last, jql)
                 if found.last:
                     return

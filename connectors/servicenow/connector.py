@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from connectors.servicenow.translate import record_url, translate
-from itsms_sync.connector import Access, Connector, Plugin
+from itsms_sync.connector import Access, Connector, Form, Logins, Plugin
 
 
 def _connect(access: Access) -> Connector:
@@ -33,4 +33,8 @@ PLUGIN = Plugin(
     translate=translate,
     check_options=_check_options,
     record_url=record_url,
+    logins=Logins(
+        frozenset(set(Form) - {Form.BEARER, Form.ACCOUNT}),
+        token_url=lambda url: f"{url.rstrip('/')}/oauth_token.do",
+    ),
 )

@@ -104,13 +104,25 @@ class ServiceNow:
         The instance is its host and the id of our own account there. The id changes when an instance is overwritten by
         a clone of one in which the account was made separately; a second clone of the same origin cannot be told.
         """
-        account = self._access.credential().get("username", "")
-        if not account or "^" in account:
-            raise Refused("the credential of a ServiceNow source needs a username without ^")
-        answer = self._ask_one("sys_user", f"user_name={account}", ("sys_id", "user_name"))
-        own = [row for row in answer.rows if (plain(row.get("user_name")) or "").casefold() == account.casefold()]
-        if answer.rows and not own:
-            raise Refused("sys_user: the condition on user_name was ignored; let the account read its own user record")
+        named = self._access.credential().get("username", "")
+        if "^" in named:
+            raise Refused("the username of a ServiceNow source cannot hold ^")
+        # the instance puts our own id in place of the script, so that a token or a certificate need no name beside them
+        condition = f"user_name={named}" if named else "sys_id=javascript:gs.getUserID()"
+        answer = self._ask_one("sys_user", condition, ("sys_id", "user_name"))
+        own = [
+            row
+            for row in answer.rows
+            if (plain(row.get("user_name")) or "").casefold() == named.casefold() or not named
+        ]
+        if len(own) > 1 or (answer.rows and not own):
+            raise Refused(f"sys_user: the condition {condition} was ignored; let the account read its own user record")
+        account = named or (own and plain(own[0].get("user_name"))) or ""
+        if not account:
+            raise Refused(
+                "sys_user does not show who we are: let the account read its own user record, or name it "
+                "as username in the credential"
+            )
         host = urlsplit(self._access.url).netloc
         return Identity(
             product="ServiceNow",

@@ -42,7 +42,6 @@ class Tickets:
     """Our tickets in the table that the options name."""
 
     def __init__(self, access: Access, tables: Tables, options: Options) -> None:
-        self._http = access.http
         self._url = access.url
         self._tables = tables
         self._options = options
@@ -80,7 +79,7 @@ class Tickets:
                 values, dropped = self._values(write)
         if isinstance(values, Gap):
             return values
-        return self._http.writing(lambda: self._written(write, values, dropped))
+        return self._tables.writing(lambda: self._written(write, values, dropped))
 
     def _step(self, wanted: str | None) -> dict[str, str] | Gap:
         if not wanted:
@@ -96,10 +95,10 @@ class Tickets:
         if not _SYS_ID.fullmatch(other):
             return Gap(table, "not-served", f"{other} is no record of this instance; the text names the other ticket")
         try:
-            self._http.reading(lambda: self._tables.one("task", other, ("sys_id",)))
+            self._tables.reading(lambda: self._tables.one("task", other, ("sys_id",)))
         except Denied as denial:
             return Gap(table, "not-served", f"only tasks that the account may read can be linked: {denial}")
-        held = self._http.reading(lambda: self._tables.one(table, ticket, ("sys_id", "parent")))
+        held = self._tables.reading(lambda: self._tables.one(table, ticket, ("sys_id", "parent")))
         if "parent" not in held:
             return Gap(table, "not-served", f"{table} shows no parent; the text names the other ticket")
         if plain(held["parent"]) not in ("", None, other):

@@ -14,18 +14,19 @@ import re
 import sys
 import warnings
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import requests
-from requests.auth import AuthBase, HTTPBasicAuth
 
 from connectors.servicenow.questions import Answer, Question, in_parts
 from connectors.servicenow.translate import plain
-from itsms_sync.connector import Access, Refused, Unavailable
-from itsms_sync.http import answer, http_date_millis, retry_after
+from itsms_sync.connector import Access, LoggedOut, Refused, Unavailable
+from itsms_sync.http import http_date_millis, retry_after
+from itsms_sync.login import Login
+
+T = TypeVar("T")
 
 SMALLEST_PAGE = 10
 _LONGEST_MESSAGE = 400
@@ -69,7 +70,7 @@ class Tables:
         if base.scheme not in ("http", "https") or not base.netloc:
             raise Refused(f"{access.url!r} is no address of an instance; write https://<instance>.service-now.com")
         self._http = access.http
-        self._credential = access.credential
+        self._login = Login(access, api_key_header="x-sn-apikey")
         self._missing: dict[tuple[str, str], str] = {}
         self._too_long = sys.maxsize
         """Length of the shortest question that an address did not hold."""
@@ -78,7 +79,7 @@ class Tables:
         self._bearable: dict[str, int] = {}
         """Limit of a table's pages since the server cut one; kept over polls, or a large window would never end."""
         session = access.http.session()
-        session.auth = _Basic(access.credential)
+        session.auth = self._login
         agent = session.headers["User-Agent"]
         self._client = _pysnow().Client(
             host=f"{base.netloc}{base.path.rstrip('/')}", use_ssl=base.scheme == "https", session=session
@@ -102,7 +103,7 @@ class Tables:
             return answer
 
     def _asked(self, question: Question) -> Answer:
-        return self._http.reading(lambda: self._halving(question))
+        return self.reading(lambda: self._halving(question))
 
     def _halving(self, question: Question) -> Answer:
         """The page, with as few rows as it takes. Halving waits for nothing: it is the size that was too much."""
@@ -115,6 +116,20 @@ class Tables:
                 self._bearable[table] = max(min(SMALLEST_PAGE, limit), limit // 2)
                 if self._bearable[table] == limit:
                     raise
+
+    def reading(self, once: Callable[[], T]) -> T:
+        """The result of a read. Refused secrets are tried once more if others are to be had."""
+        try:
+            return self._http.reading(once)
+        except LoggedOut:
+            if not self._login.renewed():
+                raise
+            return self._http.reading(once)
+
+    def writing(self, once: Callable[[], T]) -> T:
+        """The result of a write, made once. A token that is due is replaced before it, not in its middle."""
+        self._login.ready()
+        return self._http.writing(once)
 
     def finished(self, table: str) -> None:
         """A window of the table was read to its end: full pages may be tried again."""
@@ -207,13 +222,9 @@ class Tables:
         return body["result"]
 
     def _parsed(self, response: requests.Response) -> Any:
-        """The JSON. What is none is quoted in the error's sentence, so our secrets are cut out of it first."""
-        with suppress(Unavailable):
-            return answer(response)
         cut_short = response.status_code == 200 and response.content.lstrip()[:1] == b"{"
-        response._content = self._redacted(response, response.content.decode("utf-8", "replace")).encode()
         try:
-            return answer(response)
+            return self._login.parsed(response)
         except Unavailable as problem:
             raise (_Cut(str(problem), sent=problem.sent) if cut_short else problem) from None
 
@@ -230,6 +241,8 @@ class Tables:
             # Without the server's own Date an instant says nothing here: it is taken as past.
             wait = retry_after(response.headers, now=float("inf"))
             return Unavailable(said, retry_after=wait, sent=sent and status != 429)
+        if status == 401:
+            return LoggedOut(f"{said}. {self._way_back_in(response)}")
         if status == 400 and _NO_TABLE.search(said):
             return NoTable(f"{said}. {_missing(_table(response))}")
         if status in (400, 403, 404):
@@ -237,40 +250,23 @@ class Tables:
         refusal = _TooLong if status == 414 else Refused
         return refusal(f"{said}. {_next_step(status, said)}")
 
+    def _way_back_in(self, response: requests.Response) -> str:
+        """What somebody has to do about secrets that were refused."""
+        if "X-MFA_TOKEN" in response.headers:
+            return "The account is asked for a second factor: exempt it, or use OAuth."
+        return f"{self._login.step[:1].upper()}{self._login.step[1:]}." if self._login.step else _BASIC
+
     def _said(self, response: requests.Response, body: Any) -> str:
         """Table, status and the vendor's own sentence, without our secrets."""
         error = body.get("error") if isinstance(body, dict) else None
         error = error if isinstance(error, dict) else {"message": error}
         words = [str(error[part]) for part in ("message", "detail") if error.get(part)]
         said = " / ".join(dict.fromkeys(words))
-        said = self._redacted(response, said)
+        said = self._login.hidden(said)
         said = " ".join("".join(sign if sign.isprintable() else " " for sign in said).split())
         return f"{_table(response) or 'ServiceNow'}: status {response.status_code}" + (
             f": {said[:_LONGEST_MESSAGE]}" if said else ""
         )
-
-    def _redacted(self, response: requests.Response, text: str) -> str:
-        """Without the credential, as it is and as it went over the wire."""
-        sent = response.request.headers.get("Authorization", "").rpartition(" ")[2]
-        known = [secret for name, secret in self._credential().items() if name != "username"]
-        for secret in filter(None, (*known, sent)):
-            text = text.replace(secret, "***")
-        return text
-
-
-class _Basic(AuthBase):
-    """Reads the credential for each request, so that a changed password needs no restart."""
-
-    def __init__(self, credential: Callable[[], Mapping[str, str]]) -> None:
-        self._credential = credential
-
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        secrets = self._credential()
-        if not (secrets.get("username") and secrets.get("password")):
-            raise Refused("the credential of a ServiceNow source needs username and password")
-        # as bytes, because requests would encode text as Latin-1
-        HTTPBasicAuth(secrets["username"].encode(), secrets["password"].encode())(request)
-        return request
 
 
 def _pysnow() -> Any:
@@ -307,12 +303,14 @@ def _segment(sys_id: str) -> str:
     return f"/{sys_id}"
 
 
+_BASIC = "Check user name and password; basic authentication may need the role snc_basic_auth_api_access."
 _STEPS = (
     (403, "data policy", "A data policy demands these fields: fill them, or exempt the account from the policy."),
     (403, "business rule", "A business rule stopped it: its owner has to let this account through."),
     (403, "permission to be read", "Give the account read access to all fields of the condition."),
+    (403, "insufficient rights to query", "Give the account a role that may query this table."),
+    (403, "api level acl", "Give the account the role that the access rule of the type REST_Endpoint names."),
     (404, "", "It was deleted or archived, or a rule hides it from the account."),
-    (401, "", "Check user name and password; basic authentication may need the role snc_basic_auth_api_access."),
     (403, "", "Give the account a role that may do this."),
     (414, "", "The mapping names too many fields for one address: name fewer."),
 )

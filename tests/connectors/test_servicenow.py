@@ -1262,7 +1262,7 @@ def test_an_address_that_is_none_is_refused(url: str, start: Start) -> None:
 def test_a_credential_without_a_password_is_refused(start: Start) -> None:
     instance = start({})
     instance.password = ""
-    with pytest.raises(Refused, match="needs username and password"):
+    with pytest.raises(Refused, match="holds no secret"):
         instance.connect().identify()
 
 

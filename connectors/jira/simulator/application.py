@@ -21,7 +21,7 @@ from connectors.jira.simulator.calls import Answer, Call, Handler
 from connectors.jira.simulator.configuration import User
 from connectors.jira.simulator.data_center import DataCenterRepresentation
 from connectors.jira.simulator.editing import Editing
-from connectors.jira.simulator.gates import DataCenterGate, Gate, Login
+from connectors.jira.simulator.gates import DataCenterGate, Gate, Login, out_of_scope
 from connectors.jira.simulator.lively import DATA, Lively
 from connectors.jira.simulator.messages import HTML, Request, Response, json_response
 from connectors.jira.simulator.options import Clock, Options
@@ -64,6 +64,8 @@ class Application:
         self._lists: dict[str, Response] = {}
         """The last answer of each address of search."""
         self._routes = Routes(options.edition)
+        self._gateway = f"/ex/jira/{options.cloud_id}"
+        self._token_path = "/oauth/token" if cloud else "/rest/oauth2/latest/token"
         account = configuration.user(options.email)
         if account is None:
             raise ValueError(f"option email={options.email}: no user of the site has this address")
@@ -141,41 +143,58 @@ class Application:
     # --- routing
 
     def _within(self, target: str) -> str:
-        """The target below the context path; what lies outside stays as it is."""
-        return target.removeprefix(self._options.context)
+        """The target below the context path, or below the gateway's; what lies outside stays as it is."""
+        return target.removeprefix(self._gateway if self._is_at_gateway(target) else self._options.context)
+
+    def _is_at_gateway(self, target: str) -> bool:
+        return bool(self._options.cloud_id) and target.startswith(f"{self._gateway}/")
 
     def _answer(self, request: Request, rule: Rule | None) -> Response:
         if self._lively and self._options.live:
             self._lively.go_on(self.clock.millis())
         parts = urlsplit(request.target)
         path = self._within(parts.path)
+        if (request.method, path) == ("POST", self._token_path):
+            return self._gate.tokens.answer(request)
         if not path.startswith("/rest/"):
             return self._own(request, path)
         if self._options.context and path == parts.path:
             return Response(404, pages.missing(path), HTML)
-        dead = rule is not None and rule.do == "anonymous"
-        login = self._gate.login("Bearer dead" if dead else request.headers.get("authorization", ""))
+        dead, gateway = rule is not None and rule.do == "anonymous", self._is_at_gateway(parts.path)
+        given = "Bearer dead" if dead else request.headers.get("authorization", "")
+        login = self._gate.login(given, gateway=gateway)
         node = next(self._turns) % len(self._nodes)
-        response = self._resource(request, path, login, node, rule)
+        response = self._resource(request, path, login, node, rule, gateway=gateway)
         if "/search" in path:
             self._lists[parts.path] = response
         return replace(response, headers={**response.headers, **self._gate.traces(login, node + 1)})
 
-    def _resource(self, request: Request, path: str, login: Login, node: int, rule: Rule | None) -> Response:
+    def _resource(
+        self, request: Request, path: str, login: Login, node: int, rule: Rule | None, *, gateway: bool
+    ) -> Response:
         found = self._routes.find(request.method, path)
         if found is None:
             return self._unknown(request, path)
-        if stopped := self._gate.stopped(login, found.route.anonymous):
+        if stopped := self._gate.stopped(login, found.route.anonymous, gateway=gateway):
             return stopped
+        if refused := out_of_scope(login, request.method, found.route.template):
+            return refused
         if request.method != "GET" and (wrong := _refused_form(request)):
             return wrong
         call = self._call(request, found, login.caller, node)
         if rule is not None:
             call = self._struck(call, rule)
+        points = self._gate.points if login.app else None
         passed, headers = self._spend(request.method, found)
+        if points and (refusal := points.refused()):
+            passed, headers = False, refusal
         if not passed:
             return json_response(429, {"errorMessages": ["Rate limit exceeded."], "errors": {}}, headers)
-        return _response(found.route.handler, call, {**headers, **login.headers})
+        told = login.headers if self._options.login_headers else {}
+        response = _response(found.route.handler, call, {**headers, **told})
+        if points is None:
+            return response
+        return replace(response, headers={**response.headers, **points.charge(_issues_in(response))})
 
     def _struck(self, call: Call, rule: Rule) -> Call:
         """The call as a fault inside the site lets it be served."""
@@ -241,6 +260,8 @@ class Application:
             ("POST", "/_sim/faults"): self._add_faults,
             ("DELETE", "/_sim/faults"): lambda _: self._clear_faults(),
             ("POST", "/_sim/clock"): self._advance,
+            ("POST", "/_sim/logins"): self._change_logins,
+            ("POST", "/_sim/consent"): lambda _: json_response(200, {"refresh_token": self._gate.tokens.consented()}),
             ("POST", "/_sim/move"): self._move,
             ("POST", "/_sim/rename"): self._rename,
             ("POST", "/_sim/browse"): self._browse,
@@ -284,6 +305,14 @@ class Application:
         """``{"advance": seconds}`` moves the site's clock, so that lags and expiries need no waiting."""
         self.clock.advance(float(orjson.loads(body)["advance"]))
         return json_response(200, {"now": self.clock.millis()})
+
+    def _change_logins(self, body: bytes) -> Response:
+        """As ``Gate.change`` has it: what an administrator does with our tokens meanwhile."""
+        try:
+            self._gate.change(orjson.loads(body))
+        except KeyError as unknown:
+            return json_response(400, {"errorMessages": [f"nothing called {unknown} can be revoked"], "errors": {}})
+        return Response(204)
 
     def _move(self, body: bytes) -> Response:
         """``{"issue": key, "project": key, "by": person}``: what people do in the browser only."""
@@ -373,6 +402,12 @@ def _response(handler: Handler, call: Call, headers: Mapping[str, str]) -> Respo
         return Response(answer.status, headers=headers)
     body = answer.body if isinstance(answer.body, bytes) else orjson.dumps(answer.body)
     return Response(answer.status, body, headers=headers)
+
+
+def _issues_in(response: Response) -> int:
+    body = orjson.loads(response.body) if response.body else None
+    issues = body.get("issues") if isinstance(body, dict) else None
+    return len(issues) if isinstance(issues, list) else 0
 
 
 def _refused_form(request: Request) -> Response | None:

@@ -67,6 +67,41 @@ def reset_stamp(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%MZ")
 
 
+class Points:
+    """The hourly quota of an app: a point per request and per issue that it reads. Tokens of accounts are exempt."""
+
+    _WINDOW = 3_600_000
+
+    def __init__(self, clock: Clock, quota: int) -> None:
+        self._clock = clock
+        self._quota = quota
+        self._left = quota
+        self._began = clock.millis()
+
+    def refused(self) -> Mapping[str, str] | None:
+        """Headers of a refusal once nothing is left; ``None`` where the request may pass."""
+        if self._clock.millis() - self._began >= self._WINDOW:
+            self._left, self._began = self._quota, self._clock.millis()
+        if self._left > 0:
+            return None
+        return {**self._told(), "Retry-After": str(self._seconds()), "RateLimit-Reason": "jira-quota-global-based"}
+
+    def charge(self, issues: int) -> Mapping[str, str]:
+        """Headers of an answer with so many issues, which is paid for now."""
+        self._left = max(0, self._left - 1 - issues)
+        near = {"X-RateLimit-NearLimit": "true"} if self._left < self._quota * 0.2 else {}
+        return {**self._told(), **near}
+
+    def _told(self) -> Mapping[str, str]:
+        return {
+            "Beta-RateLimit-Policy": f'"global-app-quota";q={self._quota};w={self._WINDOW // 1000}',
+            "Beta-RateLimit": f'"global-app-quota";r={self._left};t={self._seconds()}',
+        }
+
+    def _seconds(self) -> int:
+        return max(1, -(-(self._began + self._WINDOW - self._clock.millis()) // 1000))
+
+
 class Bucket:
     """Data Center's limit: tokens that a request takes and time gives back; every answer tells how many there are."""
 

@@ -39,6 +39,22 @@ class Options:
     """API token on Cloud; on Data Center the password, and the personal access token."""
     token_life: float = 0.0
     """Seconds after which the token is dead; 0 for never."""
+    scoped: bool = False
+    """Whether the API token is one with scopes, which is good at Atlassian's gateway only."""
+    scopes: str = "read:jira-work read:jira-user read:servicedesk-request write:jira-work"
+    """What tokens with scopes may do."""
+    cloud_id: str = ""
+    """Id of the site at Atlassian's gateway: it is then served under ``/ex/jira/<id>`` as well."""
+    client_id: str = "itsms-client"
+    client_secret: str = "client-secret"  # noqa: S105 - the simulator's documented default, no secret
+    """Of the OAuth application. Tokens are handed out at ``/oauth/token``, on Data Center at
+    ``/rest/oauth2/latest/token``."""
+    refresh_token: str = ""
+    """The first one, which a person's consent has brought; each use replaces it."""
+    access_life: float = 3600.0
+    """Seconds that an access token is good."""
+    login_headers: bool = True
+    """Whether answers tell whose they are; some of the vendor's layers do not."""
     captcha_after: int = 0
     """Failed logins on Data Center after which even the right password is refused; 0 for never."""
     timezone: str = "UTC"
@@ -49,6 +65,8 @@ class Options:
     """Seconds by which a second node's index lags more; the nodes then answer in turn. 0 for one node."""
     limits: bool = False
     """Whether the edition's rate limits refuse with 429."""
+    points: int = 0
+    """Points per hour of an app that comes with access tokens of OAuth; 0 for no such quota."""
     search_cap: int = 1000
     """Highest ``maxResults`` of Data Center's search."""
     comment_page: int = 0
@@ -144,11 +162,15 @@ _READERS: dict[str, Any] = {
     "edition": _one_of("cloud", "datacenter"),
     "context": _context,
     "token_life": _number,
+    "scoped": _switch,
+    "access_life": _number,
+    "login_headers": _switch,
     "captcha_after": _count,
     "timezone": _zone_name,
     "search_lag": _number,
     "node_lag": _number,
     "limits": _switch,
+    "points": _count,
     "search_cap": _count,
     "comment_page": _count,
     "changelog_cap": _count,

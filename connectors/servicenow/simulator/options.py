@@ -11,6 +11,23 @@ from connectors.servicenow.simulator.dictionary import plugin_names
 class Options:
     user: str = "itsms"
     password: str = "secret"  # noqa: S105 - the simulator guards nothing
+    basic: str = "allowed"
+    """Basic authentication: ``allowed``, ``restricted`` to others (a plain 401), or ``mfa``, with a second factor."""
+    client_id: str = "itsms-client"
+    client_secret: str = "client-secret"  # noqa: S105 - the simulator guards nothing
+    """Of the OAuth application, whose tokens ``/oauth_token.do`` hands out."""
+    token_life: float = 1800.0
+    """Seconds that an access token is good."""
+    refresh_life: float = 8640000.0
+    """Seconds that a refresh token is good."""
+    api_key: str = ""
+    """Accepted in the header ``x-sn-apikey``; empty where the plug-in is not active."""
+    api_policy: bool = True
+    """Whether a policy admits API keys to the interfaces that are served here."""
+    tls: str = ""
+    """File with the instance's certificate and key, to be reached by https."""
+    tls_clients: str = ""
+    """File with the certificates that those of clients have to come from, to log in by them."""
     invalid_query: str = "all_rows"
     """What a condition on an unknown field does: ``all_rows`` (dropped) or ``no_rows``."""
     data_policy: bool = True
@@ -52,6 +69,7 @@ class Options:
 
 
 _CHOICES = {
+    "basic": ("allowed", "restricted", "mfa"),
     "invalid_query": ("all_rows", "no_rows"),
     "gzip": ("small", "always", "never"),
     "desk": ("quiet", "lively"),

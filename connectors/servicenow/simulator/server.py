@@ -4,12 +4,13 @@ Owns authentication, headers that every reply has, the ledger's and the faults' 
 address answers is left to :mod:`.table_api`, :mod:`.change_api` and :mod:`.pages`.
 """
 
-import base64
 import gzip
 import socket
+import ssl
 import struct
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from email.utils import formatdate
 from http.client import responses
@@ -29,6 +30,7 @@ from connectors.servicenow.simulator.change_api import ChangeApi
 from connectors.servicenow.simulator.desk import Desk
 from connectors.servicenow.simulator.ledger import Ledger
 from connectors.servicenow.simulator.lively import Lively
+from connectors.servicenow.simulator.logins import TOKEN_PATH, Logins
 from connectors.servicenow.simulator.marks import digest
 from connectors.servicenow.simulator.metrics import Metrics
 from connectors.servicenow.simulator.options import Options, read_options
@@ -64,6 +66,7 @@ class Instance:
     ledger: Ledger = field(default_factory=Ledger)
     api: TableApi = field(init=False)
     changes: ChangeApi = field(init=False)
+    logins: Logins = field(init=False)
     _other_api: TableApi = field(init=False)
     """With the other answer to conditions on unknown fields."""
     _other_fault: str = field(init=False)
@@ -79,6 +82,7 @@ class Instance:
         self._other_api = TableApi(self.desk, self.ledger, fail_open=not fail_open, ties=ties)
         self._other_fault = "unknown_field_no_rows" if fail_open else "unknown_field_fails_open"
         self.changes = ChangeApi(self.desk, self.api)
+        self.logins = Logins(self.options, self.now)
 
     def answer(self, request: Request) -> tuple[Reply | None, Rule | None]:
         """The reply to a request, ``None`` for none at all, and the fault under which it leaves."""
@@ -117,12 +121,13 @@ class Instance:
     def _served(self, request: Request, act: Rule | None = None) -> Reply:
         if len(request.path) + len(request.query) + 1 > _LONGEST_URL:
             return Reply(414, _TOO_LONG, content_type="text/html")
+        if request.path == TOKEN_PATH:
+            return self.logins.token(request)
         if not request.path.startswith("/api/"):
             shown = page(self.desk, request.path, request.query) if request.method in ("GET", "HEAD") else None
             return shown or failure(400, "Requested URI does not represent any resource", request.path)
-        if not self._knows(request.headers.get("authorization", "")):
-            refused = failure(401, "User Not Authenticated", "Required to provide Auth information")
-            return _with(refused, {"WWW-Authenticate": 'BASIC realm="Service-now"'})
+        if refused := self.logins.refused(request):
+            return refused
         limits = self._limits()
         if "Retry-After" in limits:
             detail = f"Rate limit of {self.options.rate_limit} requests per hour for Table API exceeded"
@@ -138,12 +143,6 @@ class Instance:
         late = faults.late(act, self.now()) if act is not None and act.do == "late_commit" else None
         api = self._other_api if act is not None and act.do == self._other_fault else self.api
         return api.answer(request, late)
-
-    def _knows(self, authorization: str) -> bool:
-        """Whether the request says who it is from; a bearer token would be looked at here too."""
-        scheme, _, proof = authorization.partition(" ")
-        wanted = base64.b64encode(f"{self.options.user}:{self.options.password}".encode()).decode()
-        return scheme.lower() == "basic" and proof == wanted
 
     def _limits(self) -> dict[str, str]:
         """Rate headers; with ``Retry-After`` when this request is one too many. Empty without an active rule."""
@@ -185,6 +184,12 @@ class Instance:
                 except ValueError as error:
                     return failure(400, str(error))
                 return Reply(201, orjson.dumps(self.faults.listed()))
+            case "POST", "/_sim/logins":
+                try:
+                    self.logins.change(request.body)
+                except ValueError as error:
+                    return failure(400, str(error))
+                return Reply(204)
             case _:
                 return failure(404, "The simulator has no such address", request.path)
 
@@ -243,6 +248,11 @@ class _Handler(BaseHTTPRequestHandler):
         super().setup()
         self.server.opened(self.connection)
 
+    def handle(self) -> None:
+        # in the thread of this connection, so that a handshake holds up no other
+        if not isinstance(self.connection, ssl.SSLSocket) or _shakes_hands(self.connection):
+            super().handle()
+
     def finish(self) -> None:
         self.server.closed(self.connection)
         super().finish()
@@ -263,8 +273,9 @@ class _Handler(BaseHTTPRequestHandler):
         length = headers.get("content-length", "0")
         body = self._chunks() if "chunked" in headers.get("transfer-encoding", "") else self.rfile.read(int(length))
         method = headers.get("x-http-method-override", self.command).upper()
-        base = f"http://{headers.get('host', self.server.address)}"
-        return Request(method, path, query, headers, body, base)
+        base = f"{self.server.scheme}://{headers.get('host', self.server.address)}"
+        certified = isinstance(self.connection, ssl.SSLSocket) and bool(self.connection.getpeercert())
+        return Request(method, path, query, headers, body, base, certified)
 
     def _chunks(self) -> bytes:
         parts = []
@@ -322,6 +333,10 @@ class _Server(ThreadingHTTPServer):
     def __init__(self, address: tuple[str, int], instance: Instance) -> None:
         super().__init__(address, _Handler)
         self.instance = instance
+        tls = _tls(instance.options)
+        self.scheme = "https" if tls else "http"
+        if tls:
+            self.socket = tls.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
         self._guard = Lock()
         self._open: set[socket.socket] = set()
         self._resetting: set[socket.socket] = set()
@@ -362,8 +377,34 @@ class _Server(ThreadingHTTPServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that went away is no news; anything else is a defect of the simulator and is shown."""
-        if not isinstance(sys.exception(), ConnectionError):
+        if not isinstance(sys.exception(), (ConnectionError, ssl.SSLError)):
             super().handle_error(request, client_address)
+
+
+def _tls(options: Options) -> ssl.SSLContext | None:
+    """``None`` for an instance without TLS. Clients need no certificate, but one that they show has to be known."""
+    if not options.tls:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(options.tls)
+    if options.tls_clients:
+        context.verify_mode = ssl.CERT_OPTIONAL
+        context.load_verify_locations(options.tls_clients)
+    return context
+
+
+def _shakes_hands(connection: ssl.SSLSocket) -> bool:
+    try:
+        connection.do_handshake()
+    except ssl.SSLError:
+        # The client may have sent its request already. If that were left unread, a reset would overtake the alert.
+        connection.settimeout(1.0)
+        with suppress(OSError):
+            socket.socket.shutdown(connection, socket.SHUT_WR)
+            while socket.socket.recv(connection, _SMALL):
+                pass
+        return False
+    return True
 
 
 def _hang_up(connection: socket.socket) -> None:
@@ -377,7 +418,7 @@ class Simulator:
     """A running simulator. Ends with :meth:`stop`, which is safe to call twice."""
 
     def __init__(self, server: _Server, lively: Lively | None) -> None:
-        self.url = f"http://{server.address}"
+        self.url = f"{server.scheme}://{server.address}"
         self._server = server
         self._stopped = server.instance.stopped
         self._threads = [

@@ -36,6 +36,8 @@ class Request:
     """Names in lower case."""
     body: bytes
     base: str
+    certified: bool = False
+    """Whether the client has shown a certificate that was accepted."""
 
     def parameters(self) -> list[tuple[str, str]]:
         """Decoded pairs; only the first equals sign parts name and value."""
