@@ -121,7 +121,8 @@ class Cycle:
         for source in self._sources:
             reports.append(self._ingest.poll(source))
             between()
-        reconciled = self._reconciling.go_on(self._sources, RECONCILE_AT_ONCE)
+        served = [source for source, report in zip(self._sources, reports, strict=True) if report.problem is None]
+        reconciled = self._reconciling.go_on(served, RECONCILE_AT_ONCE)
         between()
         judgement = self._judging.run(now, learned_at, between=between)
         between()

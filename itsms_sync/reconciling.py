@@ -16,7 +16,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine
 
-from itsms_sync.connector import Refused, Unavailable
+from itsms_sync.connector import LoggedOut, Refused, Unavailable
 from itsms_sync.ingest import Clock, Ingest, Progress, ReadSource
 from itsms_sync.records import Fate, Gap, Millis, Presence, Record, What
 from itsms_sync.store import reconciled
@@ -107,6 +107,8 @@ class Reconciling:
             work.go_on(lambda: until is not None and self._monotonic() >= until)
         except Unavailable as error:
             work.fail(f"unavailable: {error}", work.run.state)
+        except LoggedOut as error:
+            work.fail(f"refused: {error}", work.run.state)  # with another secret it goes on
         except Refused as error:
             work.fail(f"refused: {error}", STOPPED)
         return work.run

@@ -28,7 +28,7 @@ from itsms_sync.replay import replay
 from itsms_sync.store import schema
 from itsms_sync.store.database import connect
 from itsms_sync.store.ingested import Ingested
-from itsms_sync.store.reconciled import DONE, STOPPED, Run, StoredState
+from itsms_sync.store.reconciled import COMPARING, DONE, STOPPED, Run, StoredState
 from itsms_sync.store.reports import findings
 from itsms_sync.store.tombstones import bury, raise_up
 from tests.test_store import DAY, HOUR, MINUTE, T0, desk_on, incident, judged, learn, status
@@ -446,6 +446,17 @@ def test_a_source_that_is_away_ends_nothing_and_the_next_run_goes_on(start: Star
     requests.delete(f"{source.url}/_sim/faults", timeout=5)
     run = source.compare()
     assert (DONE, 29, 1, None) == (run.state, run.seen, run.gone, run.problem)
+
+
+def test_a_login_that_dies_holds_a_comparison_which_goes_on_with_the_next_one(start: Start) -> None:
+    source = start("servicenow", 20)
+    source.poll()
+    requests.post(f"{source.url}/_sim/logins", json={"password": "changed"}, timeout=5).raise_for_status()
+    held = source.compare()
+    assert (COMPARING, True) == (held.state, "status 401" in (held.problem or ""))
+    requests.post(f"{source.url}/_sim/logins", json={"password": "secret"}, timeout=5).raise_for_status()
+    done = source.compare()
+    assert (held.id, DONE, None) == (done.id, done.state, done.problem)
 
 
 def test_a_comparison_in_pieces_finds_what_one_in_a_row_does(start: Start) -> None:
