@@ -21,7 +21,9 @@ from itsms_sync.records import (
     Facts,
     Fate,
     Gap,
+    Gone,
     Identity,
+    Millis,
     Page,
     Presence,
     Row,
@@ -100,6 +102,23 @@ class Connector(Protocol):
     def find(self, key: str) -> Sequence[Ticket] | Gap:
         """All tickets that carry our ``key``, oldest first.
         An empty answer may be the index's lag, see ``index_lag``.
+        """
+        ...
+
+    def ticket(self, id: str) -> Ticket | Gone | Gap:
+        """A ticket of ours by its immutable id, with the digests of its fields, wherever people moved it to."""
+        ...
+
+    def ours(self, since: Millis | None) -> Iterator[Ticket] | Gap:
+        """Every ticket that our account created for us, whatever its state and place, each once, by the order of an
+        immutable value; with ``since`` those that were updated at or after it. Read page by page. A ticket without
+        our key (somebody removed it) has ``key=None``; digests may be missing.
+        """
+        ...
+
+    def commented(self, ticket: str, mark: str) -> bool | Gap:
+        """Whether a comment of the ticket contains the word ``mark``. Read from where comments are kept, not from a
+        search that lags. Raises ``Refused`` if the ticket is not there.
         """
         ...
 

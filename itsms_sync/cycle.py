@@ -1,4 +1,4 @@
-"""One pass: pull, map, check, decide, act. Returns a frozen report and prints nothing.
+"""One pass: act, follow, pull, map, check, decide, act. Returns a frozen report and prints nothing.
 
 Each step is committed before the next begins, so a pass that is cut off anywhere is finished by the next one.
 """
@@ -11,6 +11,7 @@ from sqlalchemy import Engine
 
 from itsms_sync.corrective.figures import Share
 from itsms_sync.deciding import Deciding, LiveSource, Opened, TicketRules
+from itsms_sync.following import Following, FollowReport
 from itsms_sync.ingest import Clock, Ingest, ReadSource, SourceReport
 from itsms_sync.judging import JudgementReport, Judging
 from itsms_sync.outbox import Outbox, OutboxReport
@@ -39,6 +40,8 @@ class CycleReport:
     """Processes with deviations for which writing is off."""
     reconciled: tuple[Run, ...] = ()
     """Comparisons by id that were worked on."""
+    followed: FollowReport | None = None
+    """What people did to our tickets."""
 
     def figures(self) -> dict[str, Any]:
         """The pass in figures and names of ours: for the log's canonical line, the database and machines."""
@@ -67,6 +70,8 @@ class CycleReport:
             "writing_off": list(self.off),
             "reconciled": [compared(run) for run in self.reconciled],
         }
+        if self.followed is not None:
+            figures["followed"] = self.followed.figures()
         return figures if self.outbox is None else {**figures, "outbox": self.outbox.figures()}
 
 
@@ -90,6 +95,7 @@ class Cycle:
         outbox: Outbox | None,
         rules: TicketRules | None,
         clock: Clock,
+        following: Following | None = None,
     ) -> None:
         self._engine = engine
         self._library = library
@@ -101,6 +107,7 @@ class Cycle:
         self._outbox = outbox
         self._rules = rules
         self._clock = clock
+        self._following = following
 
     def run(self, now: int, learned_at: int, *, dry_run: bool, between: Callable[[], None]) -> CycleReport:
         """``now`` (ms) is what is judged as of; ``learned_at`` is stamped on what is said. ``between`` is called
@@ -116,6 +123,8 @@ class Cycle:
     def _steps(self, now: int, learned_at: int, *, dry_run: bool, between: Callable[[], None]) -> CycleReport:
         # What was decided before goes out first: a long read must not hold it up.
         outbox = self._act(dry_run=dry_run)
+        between()
+        followed = self._following.run() if self._following is not None and not dry_run else None
         between()
         reports = []
         for source in self._sources:
@@ -142,6 +151,7 @@ class Cycle:
             outcome.before,
             outcome.off,
             tuple(reconciled),
+            followed,
         )
 
     def _act(self, *, dry_run: bool) -> OutboxReport | None:

@@ -12,12 +12,14 @@ from itsms_sync.conformance.kernel import start_of_day
 from itsms_sync.corrective import evidence
 from itsms_sync.corrective.decisions import Decisions, Hits, Identity, Opening, PeriodFigures, Standing, decide
 from itsms_sync.corrective.figures import Period, Share, closed_months
+from itsms_sync.corrective.following import Closed, Later, Reply, newest_generations, reply
+from itsms_sync.corrective.following import writes as replies
 from itsms_sync.corrective.texts import Texts
 from itsms_sync.outbox import pack
 from itsms_sync.procedures.library import Library
 from itsms_sync.procedures.model import Demand, Procedure, Severity
 from itsms_sync.records import Write
-from itsms_sync.store import decided
+from itsms_sync.store import decided, outgoing
 from itsms_sync.store.judged import newest_judgement, unfinished
 
 AT_ONCE = (Severity.S1, Severity.S2)
@@ -99,6 +101,7 @@ class Deciding:
                 part = _ProcessDeciding(connection, self, self._rules, process, learned_at, dry_run)
                 part.promote_queued()  # who waits goes before who comes
                 decisions = part.decisions()
+                part.reply_to_closed(decisions)
                 periods += len(decisions.periods)
                 opened += part.open(decisions)
                 digests += part.digests(decisions)
@@ -159,6 +162,7 @@ class _ProcessDeciding:
             self._standing(),
             self._open_by_owner(),
             self._rules.cap_per_owner,
+            newest_generations(row.key for row in outgoing.unexpected(self._connection, self._rules.target)),
         )
         if not self._dry_run:
             for item in decisions.periods:
@@ -240,8 +244,9 @@ class _ProcessDeciding:
 
     def _open_by_owner(self) -> dict[str, int]:
         taken: dict[str, int] = {}
+        closed = outgoing.closed_keys(self._connection)
         for item in decided.nonconformities(self._connection):
-            if item.state != "ended" and not item.queued:
+            if item.state != "ended" and not item.queued and item.key not in closed:
                 taken[item.owner] = taken.get(item.owner, 0) + 1
         return taken
 
@@ -330,6 +335,52 @@ class _ProcessDeciding:
             )
             for source, place, n, x in rows
         ]
+
+    def reply_to_closed(self, decisions: Decisions) -> None:
+        """Has a ticket reopened, once, where cases after its close still deviate; after that a person is asked."""
+        if self._dry_run:
+            return
+        demands, target = self._demands(), self._rules.target
+        for item in self._nonconformities:
+            row = outgoing.ticket_of(self._connection, target, item.key)
+            if row is None or not row.done or row.closed_at is None or item.requirement not in demands:
+                continue
+            closed = Closed(
+                item.key, row.closed_at, row.reopened or 0, row.escalated_at is not None, row.open_state or None
+            )
+            later = self._later(item, closed.at, decisions)
+            wanted = reply(closed, demands[item.requirement][0].severity, later)
+            if wanted is not Reply.NOTHING:
+                self._reply(closed, wanted, later)
+
+    def _later(self, item: decided.StoredNonconformity, after: int, decisions: Decisions) -> list[Later]:
+        """What shows whether an action helped: the periods that were decided now, or what runs."""
+        demand = self._demands()[item.requirement][0]
+        identity = Identity(self._tenant, self._process, item.requirement, item.check, item.scope)
+        ends: list[int | None] = [p.figures.period.end for p in decisions.periods if p.figures.identity == identity]
+        named = (item.requirement, item.check, item.scope)
+        sources = [s.source_id for s in self._sources]
+        return [
+            Later(
+                Share(*decided.later_share(self._connection, self._process, named, sources, after, end)),
+                demand.tolerance,
+            )
+            for end in ([None] if demand.severity in AT_ONCE else ends)
+        ]
+
+    def _reply(self, closed: Closed, wanted: Reply, later: Sequence[Later]) -> None:
+        text = self._rules.texts.reopened if wanted is Reply.REOPEN else self._rules.texts.escalated
+        target, at = self._rules.target, self._learned_at
+        for write in replies(closed, wanted, later, text, self._manager()):
+            decided.add_intent(self._connection, pack(write), target, at)
+        known = {"reopened": closed.reopened + 1, "closed_at": at} if wanted is Reply.REOPEN else {"escalated_at": at}
+        outgoing.change_ticket(self._connection, target, closed.key, known)
+
+    def _manager(self) -> str:
+        """The role that decides where an action did not help: the owner of corrective action."""
+        processes = self._library.processes
+        owner = processes.processes.get("corrective_action")
+        return processes.roles[owner.owner].title if owner is not None else "SMS manager"
 
     def digests(self, decisions: Decisions) -> list[Write]:
         """One per owner for the newest period that was decided now, if there is anything to say."""

@@ -5,6 +5,7 @@ stamps are whole milliseconds since 1970-01-01T00:00Z; persons are pseudonyms an
 a value of this module exists.
 """
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -275,6 +276,16 @@ class Write:
     """Immutable id of the other ticket, for ``link``."""
     to_state: str | None = None
     """Name or id of the wanted state, for ``transition``."""
+    subject: str = ""
+    """Tells several writes of one kind to one ticket apart."""
+
+    @property
+    def mark(self) -> str:
+        """One word that the text of a comment ends with, by which the comment is found again: letters and digits only,
+        which no tracker's markup changes.
+        """
+        named = "\0".join((self.key, self.action, self.subject))
+        return "itsms" + hashlib.sha256(named.encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,6 +302,23 @@ class Ticket:
     labels: tuple[str, ...]
     properties: Mapping[str, Any]
     created: Millis | None
+    updated: Millis | None = None
+    """By the target's own clock."""
+    place: str = ""
+    """Key of the project, or name of the table, in which it stands now."""
+    digests: Mapping[str, str] = field(default_factory=dict)
+    """Field that a write can set (``summary``, ``body``, ``severity``, ``assignee``) -> ``digest`` of what the target
+    holds there. Equal as long as nobody changed it; a field that was not read is missing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """A ticket that the target no longer shows."""
+
+    reason: str
+    """``deleted`` where the target says so, else ``unseen``: deleted or hidden, which cannot be told apart."""
+    message: str
+    """One sentence for a person."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,6 +332,13 @@ class Written:
     """``None`` when the write was acknowledged but reading back failed; the reason is then in ``dropped``."""
     dropped: tuple[str, ...] = ()
     """What the target did not take over, one sentence each."""
+    unassigned: bool = False
+    """Somebody should be assigned and nobody is: the account does not exist there or may not be assigned."""
+
+
+def digest(value: str | None) -> str:
+    """What is kept of a value of a ticket, to see whether somebody changed it."""
+    return hashlib.sha256((value or "").encode("utf-8", "replace")).hexdigest()[:16]
 
 
 class Border(Protocol):

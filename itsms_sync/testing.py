@@ -32,6 +32,7 @@ from itsms_sync.records import (
     Configuration,
     Directory,
     Gap,
+    Gone,
     Identity,
     Millis,
     Page,
@@ -305,6 +306,9 @@ CALLS: Mapping[str, Callable[[Connector, Case], Any]] = {
     "directory": lambda connector, case: connector.directory(),
     "configuration": lambda connector, case: connector.configuration(case.kind),
     "find": lambda connector, case: connector.find("SPOILED.all.g1"),
+    "ticket": lambda connector, case: connector.ticket("1" * 32),
+    "ours": lambda connector, case: _listed(connector.ours(None)),
+    "commented": lambda connector, case: connector.commented("1" * 32, "itsms0"),
     "create": lambda connector, case: connector.write(creation("SPOILED.all.g1")),
     "comment": lambda connector, case: connector.write(Write(Action.COMMENT, "SPOILED.all.g1", "1" * 32, body=_BODY)),
 }
@@ -319,6 +323,8 @@ ANSWERS: Mapping[str, type] = {
     "directory": Directory,
     "configuration": Configuration,
     "find": Sequence,
+    "ticket": Gone,
+    "ours": list,
     "create": Written,
 }
 
@@ -410,7 +416,7 @@ class ConnectorContract:
 
     def test_wrong_credentials_are_refused(self, case: Case, wire: Wire, border: Pseudonyms) -> None:
         wrong = replace(case, credential=case.wrong_credential)
-        for call in ("identify", "find", "create"):
+        for call in ("identify", "find", "ticket", "ours", "create"):
             failed = _failure(lambda call=call: CALLS[call](_connected(wrong, wire, border), case), case)  # type: ignore[misc]
             assert isinstance(failed, Refused), f"{call}: {failed!r}"
 
@@ -607,6 +613,60 @@ class ConnectorContract:
         stamps = [ticket.created for ticket in _found(connector, "TWICE.all.g1")]
         assert stamps == sorted(stamps, key=lambda at: at or 0)
 
+    def test_a_ticket_is_read_by_its_id(self, connector: Connector) -> None:
+        made = _performed(connector, creation("BY-ID.all.g1"))
+        ticket = connector.ticket(made.id)
+        assert isinstance(ticket, Ticket)
+        assert (made.id, made.label, made.url, "BY-ID.all.g1") == (ticket.id, ticket.label, ticket.url, ticket.key)
+        assert made.ticket is not None
+        assert made.ticket.digests == ticket.digests
+        assert {"summary", "body"} <= ticket.digests.keys()
+        assert ticket.place
+        assert ticket.updated is not None
+        assert not ticket.done
+
+    def test_what_is_written_over_shows_in_the_digests(self, connector: Connector) -> None:
+        made = _performed(connector, creation("OVER.all.g1"))
+        _performed(connector, Write(Action.AMEND, "OVER.all.g1", made.id, summary="Told in other words"))
+        ticket = connector.ticket(made.id)
+        assert isinstance(ticket, Ticket)
+        assert made.ticket is not None
+        changed = {name for name, held in ticket.digests.items() if made.ticket.digests[name] != held}
+        assert {"summary"} == changed
+
+    def test_a_ticket_that_is_not_there_is_gone(self, connector: Connector) -> None:
+        gone = connector.ticket("9" * 8)
+        assert isinstance(gone, Gone)
+        assert gone.reason in ("deleted", "unseen")
+        assert gone.message
+
+    def test_all_our_tickets_are_listed_once(self, connector: Connector, settle: Callable[[float], None]) -> None:
+        made = [_performed(connector, creation(key)) for key in ("OURS.a.g1", "OURS.b.g1", "OURS.b.g1")]
+        settle(connector.index_lag)
+        found = _ours(connector, None)
+        assert sorted(each.id for each in made) == sorted(ticket.id for ticket in found)
+        assert ["OURS.a.g1", "OURS.b.g1", "OURS.b.g1"] == sorted(ticket.key or "" for ticket in found)
+        assert sorted(each.label for each in made) == sorted(ticket.label for ticket in found)
+        assert {1} == {ticket.properties.get("generation") for ticket in found}
+
+    def test_our_tickets_since_an_instant(self, connector: Connector, settle: Callable[[float], None]) -> None:
+        made = _performed(connector, creation("SINCE.all.g1"))
+        assert made.ticket is not None
+        at = made.ticket.updated
+        assert at is not None
+        settle(connector.index_lag)
+        assert [made.id] == [ticket.id for ticket in _ours(connector, at)]
+        assert [] == _ours(connector, at + 86_400_000)
+
+    def test_a_comment_is_found_by_its_mark(self, connector: Connector) -> None:
+        made = _performed(connector, creation("MARK.all.g1"))
+        write = Write(Action.COMMENT, "MARK.all.g1", made.id, body=_BODY, subject="first")
+        write = replace(write, body=(*_BODY, Block("paragraph", f"Reference {write.mark}")))
+        other = replace(write, subject="second")
+        assert not _told_of(connector, made.id, write.mark)
+        _performed(connector, write)
+        assert [True, False] == [_told_of(connector, made.id, each.mark) for each in (write, other)]
+
     @pytest.mark.parametrize("fault", FAULTS, ids=str)
     def test_a_write_is_sent_once_and_its_end_is_told_truly(
         self,
@@ -753,6 +813,26 @@ def _found(connector: Connector, key: str) -> list[Ticket]:
         assert _is_told(tickets)
         pytest.skip(f"no target: {tickets.message}")
     return list(tickets)
+
+
+def _listed(tickets: Iterator[Ticket] | Gap) -> list[Ticket] | Gap:
+    return tickets if isinstance(tickets, Gap) else list(tickets)
+
+
+def _ours(connector: Connector, since: Millis | None) -> list[Ticket]:
+    found = _listed(connector.ours(since))
+    if isinstance(found, Gap):
+        assert _is_told(found)
+        pytest.skip(f"no target: {found.message}")
+    return found
+
+
+def _told_of(connector: Connector, ticket: str, mark: str) -> bool:
+    found = connector.commented(ticket, mark)
+    if isinstance(found, Gap):
+        assert _is_told(found)
+        pytest.skip(f"comments cannot be looked through: {found.message}")
+    return found
 
 
 def _performed(connector: Connector, write: Write) -> Written:

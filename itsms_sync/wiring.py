@@ -3,6 +3,7 @@
 The only place that makes a clock, a sleep and a stop and opens the database; everything else is handed what it needs.
 """
 
+import hashlib
 import random
 import sys
 import time
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from itsms_sync.connector import Access, Connector, Plugin
     from itsms_sync.cycle import Cycle, CycleReport
+    from itsms_sync.following import Following
     from itsms_sync.http import Http, Limits, Stop, Transport
     from itsms_sync.ingest import Fields, Ingest, Progress, ReadSource
     from itsms_sync.judging import Judging
@@ -205,6 +207,7 @@ class _Builder:
             outbox,
             self._rules(),
             self._time.wall,
+            self._following(),
         )
         return Wired(
             configuration=self._configuration,
@@ -364,8 +367,26 @@ class _Builder:
         if tickets is None:
             return None
         http = self._https[tickets.target]
-        target = Target(self._connectors[tickets.target], int(http.limits.write_total_s * 1000))
+        deadline = int(http.limits.write_total_s * 1000)
+        target = Target(self._connectors[tickets.target], deadline, self._basis(tickets.target))
         return Outbox(self._engine, {tickets.target: target}, self._time.wall, tickets.unclear_limit)
+
+    def _basis(self, target: str) -> str:
+        """Hash of what may cure a refusal: how the target is configured, and the documents that texts come from."""
+        from itsms_sync.documents import digest
+
+        source, configuration = self._settings.sources[target], self._configuration
+        parts = [digest(source), digest(configuration.texts), *sorted(configuration.library.digests.values())]
+        return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+    def _following(self) -> "Following | None":
+        from itsms_sync.following import Following
+
+        tickets = self._settings.tickets
+        if tickets is None:
+            return None
+        connector = self._connectors[tickets.target]
+        return Following(self._engine, tickets.target, connector, self._configuration.texts, self._time.wall)
 
     def _rules(self) -> Any:
         from itsms_sync.deciding import TicketRules

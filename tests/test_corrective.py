@@ -24,7 +24,7 @@ from itsms_sync.corrective.decisions import (
     decide,
 )
 from itsms_sync.corrective.figures import Period, Share, Z, closed_months
-from itsms_sync.corrective.texts import TextBlock, Texts, TicketText, day, instant, percent, render
+from itsms_sync.corrective.texts import CommentText, TextBlock, Texts, TicketText, day, instant, percent, render
 from itsms_sync.documents import load
 from itsms_sync.procedures.model import Demand, NotReopened, Origin, Procedure, Severity
 from itsms_sync.records import Action, Block, Item
@@ -388,14 +388,18 @@ def test_an_admins_text_runs_no_code() -> None:
 
 
 def test_templates_that_do_not_parse_are_told_by_place() -> None:
-    texts = Texts(
-        language="en",
-        ticket=text("{{ x", TextBlock(paragraph="fine", bullets="steps", each="{% for %}")),
-        digest=text("fine", TextBlock(heading="{{ y | nofilter }}")),
-    )
-    assert [("ticket", "summary"), ("ticket", "body", 0, "each"), ("digest", "body", 0, "heading")] == [
-        fault.place for fault in texts.problems()
-    ]
+    wrong = {
+        "ticket": text("{{ x", TextBlock(paragraph="fine", bullets="steps", each="{% for %}")),
+        "digest": text("fine", TextBlock(heading="{{ y | nofilter }}")),
+        "twin": CommentText(body=(TextBlock(paragraph="{{ label"),)),
+    }
+    texts = load(MAPPINGS / "texts" / "en.yaml", Texts).model_copy(update=wrong)
+    assert [
+        ("ticket", "summary"),
+        ("ticket", "body", 0, "each"),
+        ("digest", "body", 0, "heading"),
+        ("twin", "body", 0, "paragraph"),
+    ] == [fault.place for fault in texts.problems()]
     assert all(isinstance(fault, Fault) and "does not parse" in fault.message for fault in texts.problems())
 
 

@@ -11,13 +11,14 @@ import pytest
 
 from connectors.jira.simulator.faults import KINDS as JIRA
 from connectors.servicenow.simulator.faults import KINDS as SERVICENOW
-from itsms_sync.configuration import read_library
-from itsms_sync.corrective import evidence, texts
+from itsms_sync.configuration import read_document, read_library
+from itsms_sync.corrective import evidence, following, texts
 from itsms_sync.corrective.decisions import DecidedPeriod, Identity, Opening, PeriodFigures
 from itsms_sync.corrective.figures import Period, Share
-from itsms_sync.corrective.texts import TextBlock, Texts, TicketText
+from itsms_sync.corrective.following import Closed, Later, Reply, Twins, of_twins, writes
+from itsms_sync.corrective.texts import CommentText, TextBlock, Texts, TicketText
 from itsms_sync.procedures.model import Demand, Procedure
-from itsms_sync.records import Write
+from itsms_sync.records import Ticket, Write
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -93,8 +94,35 @@ def written(name: str, language: Texts) -> Write:
 
 def said(name: str, template: str) -> str:
     """What a template comes out as in the text of that name."""
-    language = Texts(language="en", ticket=spoken(f"said: {template}"), digest=spoken(f"said: {template}"))
+    spoken_so = spoken(f"said: {template}")
+    language = shipped().model_copy(update={"ticket": spoken_so, "digest": spoken_so})
     return "".join(block.text for block in written(name, language).body).removeprefix("said:").strip()
+
+
+@cache
+def shipped() -> Texts:
+    return read_document(ROOT / "mappings" / "texts" / "en.yaml", Texts)
+
+
+def commented(name: str) -> set[str]:
+    """The values with which the comment of that name is worded."""
+    names = sorted({value for each in texts.COMMENTS for value in texts.VALUES[each]})
+    told = " ".join("{% if " + word + " is defined %}" + word + "{% endif %}" for word in names)
+    text = CommentText(body=(TextBlock(paragraph=told),))
+    closed = Closed("R.1.g1", OCTOBER.end, int(name == "escalated"), False, None)
+    ticket = Ticket("1", "CAPA-1", "https://t.example/1", "R.1.g1", "s", "Open", False, (), {}, 1)
+    made = {
+        "reopened": lambda: writes(closed, Reply.REOPEN, [Later(Share(9, 1, 0), 0.0)], text, "m"),
+        "escalated": lambda: writes(closed, Reply.ESCALATE, [Later(Share(9, 1, 0), 0.0)], text, "m"),
+        "unassigned": lambda: [following.unassigned("R.1.g1", text)],
+        "twin": lambda: of_twins(Twins("R.1.g1", ticket, ticket), text)[1:],
+    }[name]()
+    return set(made[0].body[0].text.split())
+
+
+@pytest.mark.parametrize("name", texts.COMMENTS)
+def test_documented_values_of_comments_are_those_that_there_are(name: str) -> None:
+    assert documented(name) == commented(name) == texts.VALUES[name]
 
 
 def available(name: str) -> set[str]:

@@ -2,8 +2,8 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -11,160 +11,25 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Engine, select
 
 from itsms_sync.connector import LoggedOut, Refused, Unavailable
-from itsms_sync.outbox import RETRY_AFTER, Outbox, OutboxReport, Target, pack, unpack
+from itsms_sync.outbox import DAY, RETRY_AFTER, OutboxReport, pack, unpack
 from itsms_sync.records import (
     Action,
     Block,
-    Configuration,
-    Directory,
-    Fate,
     Gap,
-    Identity,
     Item,
-    Page,
-    Presence,
     Ticket,
-    Window,
     Write,
     Written,
 )
-from itsms_sync.store.database import connect
-from itsms_sync.store.decided import add_intent, change_intent, intents, tickets
-from itsms_sync.store.schema import intent
-
-DEADLINE = 30_000
-LAG = 60
-QUARANTINE = DEADLINE + LAG * 1000
-START = 1_800_000_000_000
-HOUR = 3_600_000
+from itsms_sync.store import outgoing
+from itsms_sync.store.decided import change_intent, intents
+from tests.tracker import DEADLINE, HOUR, LAG, QUARANTINE, START, Desk, Time, Tracker, opened
 
 
 class Crash(BaseException):
     """The process ends here."""
-
-
-@dataclass
-class Time:
-    """What time it really is, and by how much our clock is wrong (ms)."""
-
-    real: int = START
-    wrong_by: int = 0
-
-    def __call__(self) -> int:
-        return self.real + self.wrong_by
-
-
-def _fail(faults: list[BaseException | Gap]) -> Gap:
-    fault = faults.pop(0)
-    if isinstance(fault, Gap):
-        return fault
-    raise fault
-
-
-@dataclass
-class Tracker:
-    """The target: it keeps tickets, and its search shows them only after its lag. Faults are used up one by one."""
-
-    time: Time
-    lag: int = LAG * 1000
-    tickets: list[tuple[Ticket, int]] = field(default_factory=list)
-    writes: list[Write] = field(default_factory=list)
-    before_write: list[BaseException | Gap] = field(default_factory=list)
-    after_write: list[BaseException] = field(default_factory=list)
-    on_find: list[BaseException | Gap] = field(default_factory=list)
-    finds: int = 0
-
-    index_lag: float = LAG
-
-    def find(self, key: str) -> Sequence[Ticket] | Gap:
-        self.finds += 1
-        if self.on_find:
-            return _fail(self.on_find)
-        return [ticket for ticket, since in self.tickets if ticket.key == key and since + self.lag <= self.time.real]
-
-    def write(self, write: Write) -> Written | Gap:
-        if self.before_write:
-            return _fail(self.before_write)
-        self.writes.append(write)
-        ticket = self.keep(write.key) if write.action is Action.CREATE else self.tickets[0][0]
-        if self.after_write:
-            raise self.after_write.pop(0)
-        return Written(ticket.id, ticket.label, ticket.url, ticket, ("the severity was not taken over",))
-
-    def keep(self, key: str, since: int | None = None) -> Ticket:
-        number = len(self.tickets) + 1
-        ticket = Ticket(
-            str(number), f"CAPA-{number}", f"https://t.example/{number}", key, "s", "Open", False, (), {}, None
-        )
-        self.tickets.append((ticket, self.time.real if since is None else since))
-        return ticket
-
-    def identify(self) -> Identity:
-        return Identity("tracker", "1", "t", "bot", None, True)
-
-    def pull(self, kind: str, window: Window) -> Iterator[Page] | Gap:
-        return Gap(kind, "not-served", "it receives tickets only")
-
-    def directory(self) -> Directory | Gap:
-        return Gap("directory", "not-served", "it receives tickets only")
-
-    def present(self, kind: str, window: Window, cursor: str) -> Iterator[Presence] | Gap:
-        return Gap(kind, "not-reconciled", "nothing is told")
-
-    def fate(self, kind: str, ids: Sequence[str], window: Window) -> Sequence[Fate] | Gap:
-        return Gap(kind, "not-reconciled", "nothing is told")
-
-    def read(self, kind: str, window: Window, ids: Sequence[str]) -> Iterator[Page] | Gap:
-        return Gap(kind, "not-reconciled", "nothing is told")
-
-    def configuration(self, kind: str) -> Configuration | Gap:
-        return Gap(kind, "not-served", "it receives tickets only")
-
-
-@dataclass
-class Desk:
-    """Everything of one test."""
-
-    engine: Engine
-    time: Time
-    tracker: Tracker
-    unclear_limit: int = 3
-
-    @property
-    def outbox(self) -> Outbox:
-        """A new one each time, as after a restart: it remembers nothing."""
-        return Outbox(self.engine, {"jira": Target(self.tracker, DEADLINE)}, self.time, self.unclear_limit)
-
-    def perform(self, max_writes: int = 25) -> OutboxReport:
-        return self.outbox.perform(max_writes)
-
-    def intend(self, key: str = "R.1.g1", target: str = "jira", **values: Any) -> None:
-        write = Write(**{"action": Action.CREATE, "key": key, "summary": f"about {key}", **values})
-        with self.engine.begin() as connection:
-            add_intent(connection, pack(write), target, self.time())
-
-    def states(self) -> dict[str, str]:
-        with self.engine.begin() as connection:
-            return dict(connection.execute(select(intent.c.key, intent.c.state)).all())
-
-    def intent(self) -> Any:
-        with self.engine.begin() as connection:
-            return connection.execute(select(intent)).one()
-
-    def known_tickets(self) -> dict[str, str]:
-        with self.engine.begin() as connection:
-            return {row.key: row.label for row in tickets(connection)}
-
-
-@contextmanager
-def opened(folder: Path) -> Iterator[Desk]:
-    engine = connect(f"sqlite:///{folder / 'outbox.db'}")
-    time = Time()
-    yield Desk(engine, time, Tracker(time))
-    engine.dispose()
 
 
 @pytest.fixture
@@ -239,7 +104,7 @@ def test_a_target_that_lets_us_in_no_longer_is_asked_once_and_nothing_is_parked(
         report.parked,
         desk.tracker.finds,
     )
-    assert [0, 0, 0] == [item.attempts for item in stored(desk)]
+    assert [0, 0, 0] == desk.attempts()
     assert 3 == len(desk.perform().sent)
 
 
@@ -251,11 +116,6 @@ def test_an_unclear_outcome_stays_unclear_while_nobody_may_look(desk: Desk) -> N
     desk.tracker.on_find.append(dead())
     assert (1, {"R.1.g1": "unclear"}) == (desk.perform().unclear, desk.states())
     assert (["CAPA-1"], 1) == (desk.perform().adopted, len(desk.tracker.writes))
-
-
-def stored(desk: Desk) -> Sequence[Any]:
-    with desk.engine.begin() as connection:
-        return connection.execute(select(intent)).all()
 
 
 def test_above_max_writes_nothing_is_written(desk: Desk) -> None:
@@ -311,9 +171,29 @@ def test_a_refusal_is_parked_with_its_reason_and_stops_nobody(desk: Desk, no: An
     desk.intend("R.2.g1")
     report = desk.perform()
     assert (["R.1.g1: the project is archived"], ["CAPA-1"]) == (report.parked, report.sent)
-    desk.time.real += 30 * 24 * HOUR
+    desk.time.real += DAY - 1
     desk.perform()
     assert {"R.1.g1": "parked", "R.2.g1": "done"} == desk.states()
+
+
+def test_a_refusal_is_tried_again_once_a_day(desk: Desk) -> None:
+    desk.tracker.before_write = [Refused("no such field") for _ in range(3)]
+    desk.intend()
+    desk.perform()
+    for _ in range(3):
+        desk.time.real += DAY
+        desk.perform()
+    assert ({"R.1.g1": "done"}, 1) == (desk.states(), len(desk.tracker.writes))
+    assert [("parked", 1), ("pending", 1), ("parked", 2)] == [step[:2] for step in desk.steps()][:3]
+
+
+def test_a_refusal_is_tried_again_when_configuration_or_documents_change(desk: Desk) -> None:
+    desk.tracker.before_write = [Refused("no such field")]
+    desk.intend()
+    desk.perform()
+    assert [] == desk.perform().sent
+    desk.basis = "as configured then"
+    assert ["CAPA-1"] == desk.perform().sent
 
 
 def test_without_a_search_nothing_is_created(desk: Desk) -> None:
@@ -369,14 +249,223 @@ def test_after_the_limit_a_person_is_asked(desk: Desk) -> None:
     assert ({"R.1.g1": "asked"}, []) == (desk.states(), desk.tracker.writes)
 
 
-def test_an_unclear_comment_is_not_taken_for_written_because_its_ticket_is_there(desk: Desk) -> None:
+@pytest.mark.parametrize("arrived", [True, False])
+def test_an_unclear_comment_is_looked_up_by_its_mark(desk: Desk, arrived: bool) -> None:
+    """That its ticket is there proves nothing."""
     desk.tracker.keep("R.1.g1", since=START - HOUR)
-    desk.tracker.before_write = [unclear()]
-    desk.intend(action=Action.COMMENT, ticket="1")
+    (desk.tracker.after_write if arrived else desk.tracker.before_write).append(unclear())
+    desk.tell("first", ticket="1")
     desk.perform()
     desk.time.real += QUARANTINE
     desk.perform()
     assert ([Action.COMMENT], {"R.1.g1": "done"}) == ([w.action for w in desk.tracker.writes], desk.states())
+    assert 1 == len(desk.tracker.comments)
+
+
+def test_a_comment_that_nobody_can_look_up_is_left_to_a_person(desk: Desk) -> None:
+    desk.tracker.keep("R.1.g1", since=START - HOUR)
+    desk.tracker.after_write = [unclear()]
+    desk.tell("first", ticket="1")
+    desk.perform()
+    desk.time.real += QUARANTINE
+    desk.tracker.on_look = [Gap("notes", "refused", "notes may not be read")]
+    report = desk.perform()
+    assert ["R.1.g1: nobody can tell whether it was written: notes may not be read"] == report.parked
+    assert ({"R.1.g1": "asked"}, 1) == (desk.states(), len(desk.tracker.writes))
+
+
+# --- order
+
+
+def test_writes_to_one_ticket_go_out_in_order(desk: Desk) -> None:
+    """What comes later waits while the outcome of what comes before is unclear, whatever becomes of others."""
+    desk.tracker.after_write = [unclear()]
+    desk.intend()
+    desk.tell("first")
+    desk.tell("second")
+    desk.intend("R.2.g1")
+    assert ["CAPA-2"] == desk.perform().sent
+    desk.time.real += QUARANTINE
+    report = desk.perform()
+    assert (["CAPA-1"], ["CAPA-1", "CAPA-1"]) == (report.adopted, report.sent)
+    told = [Write(Action.COMMENT, "R.1.g1", subject=subject).mark for subject in ("first", "second")]
+    assert [("1", mark) for mark in told] == desk.tracker.comments
+
+
+@pytest.mark.parametrize("state", ["parked", "asked"])
+def test_what_comes_later_waits_for_a_person_too(desk: Desk, state: str) -> None:
+    desk.tracker.before_write = [Refused("no")] if state == "parked" else [unclear()]
+    desk.unclear_limit = 1
+    desk.intend()
+    desk.tell("first")
+    desk.perform()
+    desk.time.real += QUARANTINE
+    desk.perform()
+    assert ([], 1) == (desk.tracker.writes, desk.perform().waiting)
+    desk.ask("replay", "R.1.g1", not_there=True)
+    assert ["CAPA-1", "CAPA-1"] == desk.perform().sent
+
+
+def test_a_step_that_the_workflow_does_not_allow_is_waived_and_holds_nothing_up(desk: Desk) -> None:
+    desk.intend()
+    desk.perform()
+    desk.tracker.before_write = [Refused("it cannot go there")]
+    desk.intend(action=Action.TRANSITION, to_state="Open")
+    desk.tell("after it")
+    report = desk.perform()
+    assert ("R.1.g1: it cannot go there", [], 1) == (report.problems[0], report.parked, len(desk.tracker.comments))
+
+
+# --- what people have changed is theirs
+
+
+def test_a_field_that_people_have_changed_is_not_written(desk: Desk) -> None:
+    desk.intend()
+    desk.perform()
+    desk.tracker.change("1", {"summary": "what people say"})
+    desk.intend(action=Action.AMEND, summary="what we say", severity="S1")
+    report = desk.perform()
+    (write,) = desk.tracker.writes[1:]
+    assert (None, "S1") == (write.summary, write.severity)
+    assert "CAPA-1: people have changed summary, which is theirs now and was not written" in report.problems
+
+
+def test_a_field_stays_theirs_when_it_is_changed_back(desk: Desk) -> None:
+    desk.intend()
+    desk.perform()
+    desk.tracker.change("1", {"summary": "what people say"})
+    desk.intend(action=Action.AMEND, summary="what we say", subject="first")
+    desk.perform()
+    desk.tracker.change("1", {"summary": ""})
+    desk.intend(action=Action.AMEND, summary="what we say", subject="second")
+    desk.perform()
+    assert [Action.CREATE] == [write.action for write in desk.tracker.writes]
+
+
+def test_what_we_wrote_last_is_ours_to_write_again(desk: Desk) -> None:
+    desk.intend()
+    for subject in ("first", "second"):
+        desk.intend(action=Action.AMEND, summary=f"the {subject} time", subject=subject)
+    desk.perform()
+    assert ["about R.1.g1", "the first time", "the second time"] == [write.summary for write in desk.tracker.writes]
+
+
+def test_of_a_ticket_that_was_found_no_field_is_ours(desk: Desk) -> None:
+    desk.tracker.keep("R.1.g1", since=START - HOUR)
+    desk.intend()
+    desk.intend(action=Action.AMEND, summary="what we say")
+    desk.perform()
+    assert [] == desk.tracker.writes
+
+
+# --- dead letters
+
+
+def test_every_step_of_an_intent_is_kept(desk: Desk) -> None:
+    desk.tracker.before_write = [*(Unavailable("no route") for _ in range(3)), unclear(), Refused("no such field")]
+    desk.intend()
+    for _ in range(5):
+        desk.perform()
+        desk.time.real += QUARANTINE
+    assert [
+        ("pending", 0, "no route", 3),
+        ("unclear", 1, LOST, 1),
+        ("pending", 1, LOST, 1),
+        ("parked", 2, "no such field", 1),
+    ] == desk.steps()
+
+
+def test_a_parked_intent_is_replayed(desk: Desk) -> None:
+    desk.tracker.before_write = [Refused("no such field")]
+    desk.intend()
+    desk.perform()
+    assert ["R.1.g1: 1 to be sent again"] == desk.ask("replay", "R.1.g1")
+    assert ["CAPA-1"] == desk.perform().sent
+    assert "a person asked for it again; before: no such field" in [problem for _, _, problem, _ in desk.steps()]
+
+
+def test_an_asked_intent_is_only_replayed_by_somebody_who_has_looked(desk: Desk) -> None:
+    desk.unclear_limit = 1
+    desk.tracker.before_write = [unclear()]
+    desk.intend()
+    desk.perform()
+    desk.time.real += QUARANTINE
+    desk.perform()
+    (answer,) = desk.ask("replay", "R.1.g1")
+    assert "--not-there" in answer
+    assert ({"R.1.g1": "asked"}, []) == (desk.states(), desk.perform().sent)
+    desk.ask("replay", "R.1.g1", not_there=True)
+    assert ["CAPA-1"] == desk.perform().sent
+
+
+def test_a_person_who_has_not_looked_well_makes_no_second_ticket(desk: Desk) -> None:
+    """The index lagged for longer than anybody waited."""
+    desk.unclear_limit, desk.tracker.lag = 1, 10 * HOUR
+    desk.tracker.after_write = [unclear()]
+    desk.intend()
+    desk.perform()
+    desk.time.real += QUARANTINE
+    desk.perform()
+    assert {"R.1.g1": "asked"} == desk.states()
+    desk.time.real += 10 * HOUR
+    desk.ask("replay", "R.1.g1", not_there=True)
+    assert (["CAPA-1"], 1) == (desk.perform().adopted, len(desk.tracker.tickets))
+
+
+@pytest.mark.parametrize("key", ["R.1.g1", "R.2.g1"])
+def test_there_may_be_nothing_to_replay(desk: Desk, key: str) -> None:
+    desk.intend()
+    desk.perform()
+    (answer,) = desk.ask("replay", key)
+    assert answer.startswith(f"{key}: there is no write" if key == "R.2.g1" else f"{key}: nothing with this key is")
+    assert OutboxReport() == desk.perform()
+
+
+def test_a_ticket_that_is_gone_is_created_again_only_when_a_person_wants_it(desk: Desk) -> None:
+    desk.intend()
+    desk.perform()
+    (answer,) = desk.ask("replay", "R.1.g1", create_again=True)
+    assert "not known to be gone" in answer
+    gone = {"gone": "deleted", "gone_at": START, "gone_message": "by hand"}
+    desk.tracker.tickets.clear()
+    with desk.engine.begin() as connection:
+        outgoing.change_ticket(connection, "jira", "R.1.g1", gone)
+    desk.tell("into the void")
+    assert [
+        "R.1.g1: the ticket of R.1.g1 cannot be written to: CAPA-1 is gone (deleted): by hand"
+    ] == desk.perform().parked
+    desk.ask("replay", "R.1.g1", create_again=True)
+    assert (2, "R.1.g1") == (len(desk.perform().sent), desk.tracker.tickets[0][0].key)
+
+
+def test_release_lets_exactly_that_pass_which_was_held(desk: Desk) -> None:
+    for number in range(3):
+        desk.intend(f"R.{number}.g1")
+    desk.perform(max_writes=2)
+    with desk.engine.begin() as connection:
+        held = [item.id for item in outgoing.held(connection)]
+    for number in range(3, 6):
+        desk.intend(f"R.{number}.g1")
+    assert ["released 3 of 3 writes"] == desk.ask("release", ids=held)
+    report = desk.perform(max_writes=2)
+    assert (3, 3) == (len(report.sent), report.held)
+    assert ["R.0.g1", "R.1.g1", "R.2.g1"] == [write.key for write in desk.tracker.writes]
+    with desk.engine.begin() as connection:
+        assert ["R.3.g1", "R.4.g1", "R.5.g1"] == [item.key for item in outgoing.held(connection)]
+
+
+@pytest.mark.parametrize("lag", [5_000, 5 * 60_000, None], ids=["5 s", "5 min", "for ever"])
+def test_an_index_that_lags_makes_no_second_ticket(desk: Desk, lag: int | None) -> None:
+    """For ever: after the limit a person is asked. Longer than the lag that was named cannot be seen in time."""
+    desk.tracker.lag = 10**15 if lag is None else lag
+    desk.tracker.index_lag = 3600.0 if lag is None else lag / 1000
+    desk.unclear_limit = 1
+    desk.tracker.after_write = [unclear()]
+    desk.intend()
+    for _ in range(10):
+        desk.perform()
+        desk.time.real += DEADLINE + int(desk.tracker.index_lag * 1000)
+    assert (1, "asked" if lag is None else "done") == (len(desk.tracker.tickets), desk.states()["R.1.g1"])
 
 
 # --- the clock

@@ -32,6 +32,7 @@ from itsms_sync.records import (
     Facts,
     Fate,
     Gap,
+    Gone,
     Group,
     Identity,
     Page,
@@ -154,7 +155,7 @@ def test_only_one_process_writes_and_its_end_gives_way(tmp_path: Path) -> None:
     child = spawn.Process(target=_hold, args=(url, theirs))
     child.start()
     try:
-        assert ours.poll(15)
+        assert ours.poll(60)
         pid = ours.recv()
         with pytest.raises(Locked, match=rf"pid {pid}\)"), writing(url):
             pass
@@ -229,6 +230,15 @@ class Scripted:
 
     def find(self, key: str) -> Sequence[Ticket] | Gap:
         return Gap("search", "not-served", "it is only read")
+
+    def ticket(self, id: str) -> Ticket | Gone | Gap:
+        return Gap("ticket", "not-served", "it is only read")
+
+    def ours(self, since: int | None) -> Iterator[Ticket] | Gap:
+        return Gap("ours", "not-served", "it is only read")
+
+    def commented(self, ticket: str, mark: str) -> bool | Gap:
+        return Gap("comments", "not-served", "it is only read")
 
     def write(self, write: Write) -> Written | Gap:
         return Gap("write", "not-served", "it is only read")

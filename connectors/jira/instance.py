@@ -29,6 +29,7 @@ from itsms_sync.records import (
     Directory,
     Fate,
     Gap,
+    Gone,
     Group,
     Identity,
     Millis,
@@ -264,6 +265,18 @@ class Jira:
     def find(self, key: str) -> Sequence[Ticket] | Gap:
         """All tickets of ours with the key, oldest first."""
         return self._tickets.find(key)
+
+    def ticket(self, id: str) -> Ticket | Gone | Gap:
+        """A ticket of ours by its id."""
+        return self._tickets.ticket(id)
+
+    def ours(self, since: Millis | None) -> Iterator[Ticket] | Gap:
+        """Every ticket that the account created for us, oldest first."""
+        return self._tickets.ours(since)
+
+    def commented(self, ticket: str, mark: str) -> bool | Gap:
+        """Whether a comment of the ticket contains the word."""
+        return self._tickets.commented(ticket, mark)
 
     def write(self, write: Write) -> Written | Gap:
         """Perform one write once and read the ticket back by its id."""

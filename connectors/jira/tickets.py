@@ -11,20 +11,23 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from connectors.jira.options import Options
-from connectors.jira.texts import Text, markup, summary
+from connectors.jira.ours import created_by_us
+from connectors.jira.texts import Text, markup, readable, summary
 from connectors.jira.translate import PROPERTY, TICKET_FIELDS, browse_url, is_gateway, key_label, property_value, ticket
 from connectors.jira.transport import Denied, Edition, Site
 from itsms_sync.connector import Access, Refused, SourceError
 from itsms_sync.http import Stopped
-from itsms_sync.records import Action, Gap, Ticket, Write, Written
+from itsms_sync.records import Action, Gap, Gone, Millis, Ticket, Write, Written
 
 Json = Mapping[str, Any]
 Screen = Mapping[str, Json]
 """Id of each field of a screen -> what Jira says about it."""
 
-_READ = ",".join((*TICKET_FIELDS, "priority", "assignee", "project", "issuelinks"))
+_READ = ",".join((*TICKET_FIELDS, "description", "priority", "assignee", "issuelinks"))
 _INTERNAL = {"key": "sd.public.comment", "value": {"internal": True}}
 _MOST_PROPERTY = 32_768
+_COMMENTS = 100
+"""Comments of one answer."""
 _NO_PROJECT = Gap("tickets", "not-served", "this source keeps no tickets: name a project in its option project")
 
 
@@ -74,6 +77,28 @@ class Tickets:
         )
         return sorted((one for one in found if one.key == key), key=lambda one: (one.created or 0, int(one.id)))
 
+    def ticket(self, id: str) -> Ticket | Gone | Gap:
+        """By its id, wherever it is now. Jira answers alike for what was deleted and what the account may not see."""
+        self._home()
+        try:
+            return self._issue(id).ticket
+        except Denied as denial:
+            if denial.status != 404:
+                raise
+            self._site.confirm()
+            return Gone("unseen", "Jira no longer shows it: it was deleted, or moved where the account may not browse")
+
+    def ours(self, since: Millis | None) -> Iterator[Ticket] | Gap:
+        """All that the account created on the whole site and that carries our key or a label of ours."""
+        if self._options.project is None:
+            return _NO_PROJECT
+        return created_by_us(self._site, self._home(), since)
+
+    def commented(self, id: str, mark: str) -> bool | Gap:
+        """Looks through all comments, newest first; they are read from the database and not from the index."""
+        comments = self._site.listed(f"issue/{id}/comment", "comments", orderBy="-created", maxResults=_COMMENTS)
+        return any(mark in readable(comment.get("body")) for comment in comments)
+
     def write(self, write: Write) -> Written | Gap:
         """Perform one write once and read the ticket back by its id."""
         if self._options.project is None:
@@ -111,7 +136,8 @@ class Tickets:
         except Denied:
             self._screen = None  # it may have been changed since it was read
             raise
-        return self._written(id, label, draft.dropped, lambda now: _differences(now, draft.fields, labels, write))
+        made = self._written(id, label, draft.dropped, lambda now: _differences(now, draft.fields, labels, write))
+        return replace(made, unassigned=write.assignee is not None and "assignee" not in draft.fields)
 
     def _comment(self, write: Write) -> Written:
         before = self._issue(write.ticket or "")

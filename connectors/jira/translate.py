@@ -10,22 +10,26 @@ of comments ``issue``, ``created``, ``author``, ``text``. A row of ``approval`` 
 """
 
 import hashlib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 
-from itsms_sync.records import Event, Facts, Millis, Record, Row, Ticket, Witness
+from itsms_sync.records import Event, Facts, Millis, Record, Row, Ticket, Witness, digest
 
 GATEWAY = "/ex/jira/"
 """In the address of a source that is reached through Atlassian's gateway, before the id of its site."""
 PROPERTY = "itsms_sync"
 """Issue property that holds the exact key and the machine-readable facts."""
-TICKET_FIELDS = ("summary", "status", "labels", "created")
+TICKET_FIELDS = ("summary", "status", "labels", "created", "updated", "project")
 ISSUES, HISTORY, COMMENTS = "issue", "issue:changelog", "issue:comment"
 APPROVALS, PENDING = "approval", "approval:pending"
 SLAS, RUNNING = "sla", "sla:running"
 _LABEL_DIGITS = 20
+_OUR_LABEL = re.compile(rf"itsms-[0-9a-f]{{{_LABEL_DIGITS}}}")
+_OWN = {"summary": "summary", "body": "description", "severity": "priority", "assignee": "assignee"}
+"""What a write can set -> the field that holds it."""
 _RECORDS = frozenset((ISSUES, APPROVALS, PENDING, SLAS, RUNNING))
 
 Json = Mapping[str, Any]
@@ -86,6 +90,11 @@ def key_label(key: str) -> str:
     return "itsms-" + hashlib.sha256(key.encode()).hexdigest()[:_LABEL_DIGITS]
 
 
+def is_ours(one: Ticket) -> bool:
+    """Whether the ticket carries our key, or the label that stands for one."""
+    return one.key is not None or any(map(_OUR_LABEL.fullmatch, one.labels))
+
+
 def property_value(key: str, properties: Json | None) -> dict[str, Any]:
     """What the issue property holds. Our key prevails over a property of that name."""
     return {**(properties or {}), "key": key}
@@ -108,12 +117,22 @@ def ticket(issue: Json, site_url: str) -> Ticket:
         labels=tuple(fields.get("labels") or ()),
         properties=facts,
         created=millis(fields.get("created")),
+        updated=millis(fields.get("updated")),
+        place=str((fields.get("project") or {}).get("key", "")),
+        digests={name: digest(_held(fields[field])) for name, field in _OWN.items() if field in fields},
     )
 
 
 def is_gateway(url: str) -> bool:
     """Whether a source is reached through Atlassian's gateway, where nobody can read a ticket."""
     return GATEWAY in url
+
+
+def _held(value: Any) -> str:
+    """A field's value as text: of a person the identifier, of a choice the name."""
+    if isinstance(value, Mapping):
+        return str(value.get("accountId") or value.get("name") or "")
+    return "" if value is None else str(value)
 
 
 def browse_url(site_url: str, label: str) -> str:

@@ -154,12 +154,18 @@ class Site:
 
     def search(self, jql: str, fields: Sequence[str], properties: Sequence[str], parse: Callable[[Any], T]) -> list[T]:
         """All issues, each parsed. The account was seen to be ours after that, or what is missing may be hidden."""
+        return [one for page, _ in self.pages(jql, fields, properties, parse) for one in page]
+
+    def pages(
+        self, jql: str, fields: Sequence[str], properties: Sequence[str], parse: Callable[[Any], T]
+    ) -> Iterator[tuple[list[T], bool]]:
+        """The same page by page, with whether it is the last one; before the last the account was seen to be ours."""
         self.prove()
         asked: Json = {"jql": jql, "fields": list(fields), "properties": list(properties), "maxResults": _PAGE}
-        walk = self._tokens if self.edition is Edition.CLOUD else self._offsets
-        found = walk(asked, parse)
-        self.confirm()
-        return found
+        for page, last in self._tokens(asked, parse) if self.edition is Edition.CLOUD else self._offsets(asked, parse):
+            if last:
+                self.confirm()
+            yield page, last
 
     def newest(self, project: str, most: int) -> list[str]:
         """Ids of the issues that were made last in a project."""
@@ -209,9 +215,8 @@ class Site:
                 raise
             return False
 
-    def _tokens(self, asked: Json, parse: Callable[[Any], T]) -> list[T]:
+    def _tokens(self, asked: Json, parse: Callable[[Any], T]) -> Iterator[tuple[list[T], bool]]:
         """Cloud's walk."""
-        found: list[T] = []
         seen: set[str] = set()
 
         def parsed(body: Json) -> tuple[list[T], str | None]:
@@ -219,18 +224,18 @@ class Site:
 
         while len(seen) < _MOST_PAGES:
             issues, token = self.ask("search/jql", asked, parsed)
-            found += issues
+            yield issues, token is None
             if token is None:
-                return found
+                return
             if token in seen:
                 break
             seen.add(token)
             asked = {**asked, "nextPageToken": token}
         raise Unavailable(f"{self._access.name}: the pages of a search do not end; try again later")
 
-    def _offsets(self, asked: Json, parse: Callable[[Any], T]) -> list[T]:
+    def _offsets(self, asked: Json, parse: Callable[[Any], T]) -> Iterator[tuple[list[T], bool]]:
         """Data Center's walk. The index knows properties of issues only when they are read one by one."""
-        found: list[T] = []
+        position = 0
 
         def parsed(body: Json) -> tuple[list[Json], int]:
             check_whole(body)
@@ -238,10 +243,12 @@ class Site:
 
         query = {name: asked[name] for name in ("jql", "fields", "maxResults")}
         while True:
-            issues, total = self.ask("search", {**query, "startAt": len(found)}, parsed)
-            found += [self._with_properties(issue, asked, parse) for issue in issues]
-            if not issues or len(found) >= total:
-                return found
+            issues, total = self.ask("search", {**query, "startAt": position}, parsed)
+            position += len(issues)
+            last = not issues or position >= total
+            yield [self._with_properties(issue, asked, parse) for issue in issues], last
+            if last:
+                return
 
     def _with_properties(self, issue: Json, asked: Json, parse: Callable[[Any], T]) -> T:
         names = ",".join(asked["properties"])

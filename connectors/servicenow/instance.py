@@ -32,8 +32,10 @@ from itsms_sync.records import (
     Directory,
     Fate,
     Gap,
+    Gone,
     Group,
     Identity,
+    Millis,
     Page,
     Person,
     Presence,
@@ -344,6 +346,18 @@ class ServiceNow:
     def find(self, key: str) -> Sequence[Ticket] | Gap:
         """All tickets of ours with the key, oldest first."""
         return self._tickets.find(key)
+
+    def ticket(self, id: str) -> Ticket | Gone | Gap:
+        """A ticket of ours by its ``sys_id``."""
+        return self._tickets.ticket(id)
+
+    def ours(self, since: Millis | None) -> Iterator[Ticket] | Gap:
+        """Every ticket that the account created for us, by ``sys_id``."""
+        return self._tickets.ours(since)
+
+    def commented(self, ticket: str, mark: str) -> bool | Gap:
+        """Whether a work note of the ticket contains the word."""
+        return self._tickets.commented(ticket, mark)
 
     def write(self, write: Write) -> Written | Gap:
         """Perform one write once and read the ticket back by its id."""

@@ -10,16 +10,17 @@ ticket is read back.
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from connectors.servicenow.options import Options
 from connectors.servicenow.questions import Question
 from connectors.servicenow.target import Target, squeezed
-from connectors.servicenow.translate import millis, plain, record_url, shown
-from connectors.servicenow.transport import Denied, Tables
+from connectors.servicenow.translate import literal, millis, plain, record_url, shown
+from connectors.servicenow.transport import Denied, NoRecord, Tables
+from connectors.servicenow.walk import every
 from itsms_sync.connector import Access, Refused, SourceError
-from itsms_sync.records import Action, Block, Gap, Item, Ticket, Write, Written
+from itsms_sync.records import Action, Block, Gap, Gone, Item, Millis, Ticket, Write, Written, digest
 
 _TICKET = (
     "sys_id",
@@ -30,7 +31,11 @@ _TICKET = (
     "state",
     "active",
     "sys_created_on",
+    "sys_updated_on",
 )
+_DELETED = ("sys_id", "documentkey", "sys_created_on")
+_PAGE = 200
+"""Tickets of one answer; each brings its text."""
 _PROPERTIES = re.compile(r"\n?\[itsms-sync (\{.*\})\]\s*\Z", re.DOTALL)
 _CODE_TAG = re.compile(r"\[(/?)code\]", re.IGNORECASE)
 _SYS_ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
@@ -42,6 +47,8 @@ class Tickets:
     """Our tickets in the table that the options name."""
 
     def __init__(self, access: Access, tables: Tables, options: Options) -> None:
+        self._http = access.http
+        self._credential = access.credential
         self._url = access.url
         self._tables = tables
         self._options = options
@@ -64,6 +71,70 @@ class Tickets:
         if not tickets:
             self._target.check_shown()
         return [ticket for ticket in tickets if ticket.key == key]
+
+    def ticket(self, id: str) -> Ticket | Gone | Gap:
+        """By its ``sys_id``. That it was deleted is known where the account may read the trail of deletes."""
+        table = self._options.table
+        try:
+            row = self._http.reading(lambda: self._tables.one(table, id, (*_TICKET, *self._expressive())))
+        except NoRecord as denial:
+            return self._gone(id, denial)
+        return self._ticket(row)
+
+    def _gone(self, id: str, denial: Denied) -> Gone:
+        try:
+            trail = self._tables.ask(Question("sys_audit_delete", f"documentkey={id}", _DELETED, 1)).rows
+        except Denied:
+            trail = []
+        found = [row for row in trail if plain(row.get("documentkey")) == id]
+        if found:
+            return Gone(
+                "deleted", f"ServiceNow says that it was deleted at {plain(found[0].get('sys_created_on'))} UTC"
+            )
+        return Gone("unseen", f"deleted, archived, or hidden from the account: {denial}")
+
+    def ours(self, since: Millis | None) -> Iterator[Ticket] | Gap:
+        """By ``sys_id``, of the table that takes tickets: a row with our name and a key, made by our account."""
+        options, account = self._options, self._account()
+        self._target.check()
+        conditions = [
+            f"correlation_display={options.correlation_display}",
+            *([f"sys_created_by={account}"] if account else []),
+            *([f"sys_updated_on>={literal(since)}"] if since is not None else []),
+        ]
+        return self._listed("^".join(conditions), account, since)
+
+    def _listed(self, condition: str, account: str, since: Millis | None) -> Iterator[Ticket]:
+        table, name = self._options.table, self._options.correlation_display.casefold()
+        fields = (*_TICKET, "correlation_display", "sys_created_by")
+        for row in every(self._tables, table, condition, fields, _PAGE, labelled=True):
+            given = (plain(row.get("correlation_display")) or "").casefold()
+            author = plain(row.get("sys_created_by")) or account
+            ticket = self._ticket(row)
+            early = since is not None and ticket.updated is not None and ticket.updated < since // 1000 * 1000
+            if given != name or (account and author.casefold() != account.casefold()) or early:
+                raise Refused(
+                    f"{table}: a condition on correlation_display, sys_created_by or sys_updated_on was ignored; "
+                    "let the account read these fields"
+                )
+            yield ticket
+
+    def _account(self) -> str:
+        """The user name, where the credential has one that a condition can hold."""
+        name = self._credential().get("username", "")
+        return "" if "^" in name else name
+
+    def commented(self, id: str, mark: str) -> bool | Gap:
+        """Notes stand in a table of their own that has no lag; without the right to read it this cannot be told."""
+        query = f"element_id={id}^element=work_notes^valueLIKE{mark}"
+        try:
+            answer = self._tables.ask(Question("sys_journal_field", query, ("sys_id", "element_id", "value"), 10))
+            if answer.rows:
+                return any(mark in (plain(row.get("value")) or "") for row in answer.rows)
+            self._http.reading(lambda: self._tables.one(self._options.table, id, ("sys_id",)))
+        except Denied as denial:
+            return Gap("sys_journal_field", "refused", f"comments of {id} cannot be looked through: {denial}")
+        return False
 
     def write(self, write: Write) -> Written | Gap:
         """Perform the write once and read the ticket back. A gap says why it has no place in this table."""
@@ -117,11 +188,13 @@ class Tickets:
             ticket, lost = self._read_back(sys_id, values)
         except SourceError as problem:
             return Written(sys_id, label, url, None, (*dropped, f"it could not be read back: {problem}"))
-        return Written(sys_id, ticket.label, url, ticket, (*dropped, *lost))
+        nobody = bool(write.assignee) and ticket.digests.get("assignee") == digest("")
+        return Written(sys_id, ticket.label, url, ticket, (*dropped, *lost), unassigned=nobody)
 
     def _read_back(self, sys_id: str, values: Mapping[str, str]) -> tuple[Ticket, list[str]]:
         compared = tuple(name for name in values if name != "work_notes")
-        row = self._tables.one(self._options.table, sys_id, tuple(dict.fromkeys((*_TICKET, *compared))))
+        asked = tuple(dict.fromkeys((*_TICKET, *self._expressive(), *compared)))
+        row = self._tables.one(self._options.table, sys_id, asked)
         lost = [self._target.loss(name, values[name], plain(row.get(name))) for name in compared]
         if "work_notes" in values:
             lost.append(self._lost_note(sys_id, values["work_notes"]))
@@ -179,7 +252,28 @@ class Tickets:
             labels=(),
             properties=_properties(cells["description"]),
             created=millis(cells["sys_created_on"]),
+            updated=millis(cells["sys_updated_on"]),
+            place=self._options.table,
+            digests=self._digests(row),
         )
+
+    def _expressive(self) -> tuple[str, ...]:
+        """Columns that hold who is assigned and how severe it is."""
+        columns = {name for values in self._options.severities.values() for name in values}
+        return ("assigned_to", *sorted(columns))
+
+    def _digests(self, row: Mapping[str, Any]) -> dict[str, str]:
+        columns = {
+            "summary": ("short_description",),
+            "body": ("description",),
+            "assignee": ("assigned_to",),
+            "severity": self._expressive()[1:],
+        }
+        return {
+            name: digest("\0".join(squeezed(plain(row[column])) for column in held))
+            for name, held in columns.items()
+            if held and all(column in row for column in held)
+        }
 
 
 def plain_text(body: Sequence[Block]) -> str:

@@ -58,6 +58,10 @@ class _TooLong(Refused):
     """The address does not hold the question."""
 
 
+class NoRecord(Denied):
+    """There is no such record, or a rule hides it; the instance answers alike."""
+
+
 class _Cut(Unavailable):
     """The server gave up in the middle of its answer; a smaller page may come through."""
 
@@ -245,7 +249,9 @@ class Tables:
             return LoggedOut(f"{said}. {self._way_back_in(response)}")
         if status == 400 and _NO_TABLE.search(said):
             return NoTable(f"{said}. {_missing(_table(response))}")
-        if status in (400, 403, 404):
+        if status == 404:
+            return NoRecord(f"{said}. {_next_step(status, said)}")
+        if status in (400, 403):
             return Denied(f"{said}. {_next_step(status, said)}")
         refusal = _TooLong if status == 414 else Refused
         return refusal(f"{said}. {_next_step(status, said)}")

@@ -342,12 +342,15 @@ def hidden_rows(answer: Answer) -> int:
     return 0 if answer.total is None else answer.total - question.offset - came
 
 
-def every(tables: Tables, table: str, condition: str, fields: tuple[str, ...], limit: int) -> Iterator[dict[str, Any]]:
+def every(
+    tables: Tables, table: str, condition: str, fields: tuple[str, ...], limit: int, *, labelled: bool = False
+) -> Iterator[dict[str, Any]]:
     """All rows of a table, by ``sys_id``. Ends with an empty answer that nothing follows."""
     last, offset = "", 0
     while True:
         conditions = (condition, f"sys_id>{last}" if last else "", "ORDERBYsys_id")
-        answer = tables.ask(Question(table, "^".join(filter(None, conditions)), fields, limit, offset))
+        query = "^".join(filter(None, conditions))
+        answer = tables.ask(Question(table, query, fields, limit, offset, labelled=labelled))
         rows = [row for row in answer.rows if plain(row.get("sys_id"))]
         yield from rows
         if not rows and not answer.more:

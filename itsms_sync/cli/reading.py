@@ -72,6 +72,9 @@ def status(config: Path, as_json: bool, health: int | None, streams: bool) -> No
         gaps = reports.gaps(connection)
         compared = reports.reconciliations(connection)
         outbox = reports.intents_by_state(connection)
+        tickets = reports.tickets_by_fate(connection)
+        needed = [w for w in reports.writes(connection) if w["state"] in ("parked", "asked")]
+        people = reports.tickets_for_people(connection)
         sizes = reports.sizes(connection)
     if as_json:
         for source in sources:
@@ -83,6 +86,8 @@ def status(config: Path, as_json: bool, health: int | None, streams: bool) -> No
                 "gaps": screen.with_iso(gaps),
                 "reconciled": screen.with_iso(compared),
                 "outbox": outbox,
+                "tickets": tickets,
+                "needs_a_person": {"writes": screen.with_iso(needed), "tickets": screen.with_iso(people)},
                 "rows": sizes,
             }
         )
@@ -102,6 +107,11 @@ def status(config: Path, as_json: bool, health: int | None, streams: bool) -> No
         screen.say("No open gaps.\n")
     _show_compared(compared)
     screen.table("Outbox", ["state", "writes"], sorted(outbox.items()), right=["writes"])
+    screen.table("Our tickets", ["which", "tickets"], tickets.items(), right=["tickets"])
+    needs = [(w["key"], w["action"], w["state"], w["problem"]) for w in needed]
+    needs += [(p["key"] or p["ticket"], "ticket", p["ticket"], p["why"]) for p in people]
+    if needs:
+        screen.table("Needs you: see `itsms-sync outbox list`", ["key", "what", "state", "why"], needs)
     screen.table("Rows in the database", ["table", "rows"], sizes.items(), right=["rows"])
 
 

@@ -16,6 +16,7 @@ from itsms_sync.cli.reading import configuration
 if TYPE_CHECKING:
     from itsms_sync.configuration import Configuration
     from itsms_sync.cycle import CycleReport
+    from itsms_sync.following import FollowReport
     from itsms_sync.outbox import OutboxReport
     from itsms_sync.wiring import Wired
 
@@ -115,9 +116,28 @@ def show_cycle(report: "CycleReport", outbox: "OutboxReport | None", parts: "Wir
             screen.say(f"before go-live of {source_name}: {deviating:,} deviations, judged and opening nothing")
     for process in report.off:
         screen.say(f"writing is off for process {process}: name it under tickets.processes to open tickets")
+    if report.followed is not None:
+        _show_followed(report.followed)
     _show_opened(report, dry_run=dry_run)
     if outbox is not None:
         _show_outbox(outbox, parts)
+
+
+def _show_followed(followed: "FollowReport") -> None:
+    """What people did to our tickets, and what is there that should not be."""
+    told = (
+        ("closed by people", followed.closed),
+        ("open again", followed.opened_again),
+        ("moved", followed.moved),
+        ("gone: deleted, or hidden from the account", followed.gone),
+        ("carry the key of another ticket", followed.twins),
+        ("of ours, and unknown to this database", followed.strays),
+    )
+    for what, labels in told:
+        if labels:
+            screen.say(f"tickets {what}: {', '.join(labels)}")
+    if followed.problem is not None:
+        screen.say(f"  {followed.problem}")
 
 
 def _show_opened(report: "CycleReport", *, dry_run: bool) -> None:
@@ -138,8 +158,8 @@ def _show_outbox(outbox: "OutboxReport", parts: "Wired") -> None:
 
     if outbox.held:
         screen.say(
-            f"{outbox.held} writes are held: more than max_writes_per_cycle. Look at `itsms-sync actions`, "
-            "then raise the limit"
+            f"{outbox.held} writes are held: more than max_writes_per_cycle. `itsms-sync outbox release` lists them, "
+            "and lets them pass with --yes"
         )
     for told in _alike(outbox.problems):
         screen.say(f"  {told}")

@@ -7,7 +7,7 @@ generation begins only after the former ended.
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from itsms_sync.corrective.figures import Period, Share
@@ -81,6 +81,11 @@ class Opening:
     def key(self) -> str:
         return self.identity.key(self.generation)
 
+    @property
+    def stem(self) -> str:
+        """The key without its generation."""
+        return self.key.rpartition(".g")[0]
+
 
 @dataclass(frozen=True, slots=True)
 class Decisions:
@@ -95,12 +100,19 @@ def decide(
     standing: Mapping[Identity, Standing],
     open_by_owner: Mapping[str, int],
     cap_per_owner: int,
+    on_target: Mapping[str, int] | None = None,
 ) -> Decisions:
-    """``figures`` of undecided periods in order of time; ``demands``: requirement id -> (requirement, owner's role)."""
+    """``figures`` of undecided periods in order of time; ``demands``: requirement id -> (requirement, owner's role);
+    ``on_target``: stem of a key -> generation of a ticket that the target has and the database does not know, which a
+    database that was restored takes over.
+    """
     decided = [DecidedPeriod(f, _asks(f, demands)) for f in figures if f.identity.requirement in demands]
     openings = [*_from_hits(hits, demands, standing), *_from_periods(decided, demands, standing)]
+    known = on_target or {}
+    openings = [replace(each, generation=max(each.generation, known.get(each.stem, 0))) for each in openings]
     openings.sort(key=lambda o: (o.requirement.severity, -o.share.rate, o.identity.requirement, o.identity.scope))
-    return Decisions(tuple(decided), tuple(_queued_above_cap(openings, open_by_owner, cap_per_owner)))
+    there = {opening.key for opening in openings if known.get(opening.stem) == opening.generation}
+    return Decisions(tuple(decided), tuple(_queued_above_cap(openings, open_by_owner, cap_per_owner, there)))
 
 
 def _asks(figures: PeriodFigures, demands: Mapping[str, tuple[Demand, str]]) -> bool:
@@ -148,10 +160,13 @@ def _next_generation(standing: Standing | None) -> int | None:
     return standing.generation + 1 if standing.ended else None
 
 
-def _queued_above_cap(openings: Sequence[Opening], open_by_owner: Mapping[str, int], cap: int) -> list[Opening]:
+def _queued_above_cap(
+    openings: Sequence[Opening], open_by_owner: Mapping[str, int], cap: int, there: Collection[str]
+) -> list[Opening]:
+    """``there``: keys of tickets that the target has already; they wait for nothing."""
     taken = dict(open_by_owner)
     result = []
-    for opening in openings:
+    for opening in sorted(openings, key=lambda opening: opening.key not in there):
         taken[opening.owner] = taken.get(opening.owner, 0) + 1
-        result.append(replace(opening, queued=taken[opening.owner] > cap))
+        result.append(replace(opening, queued=taken[opening.owner] > cap and opening.key not in there))
     return result

@@ -35,12 +35,22 @@ class TicketText(Strict):
     steps: tuple[str, ...] = ()
 
 
+class CommentText(Strict):
+    """An internal comment on a ticket of ours."""
+
+    body: Annotated[tuple[TextBlock, ...], Field(min_length=1)]
+
+
 class Texts(Strict):
     """All texts of one language."""
 
     language: Annotated[str, StringConstraints(pattern=r"^[a-z]{2}$")]
     ticket: TicketText
     digest: TicketText
+    reopened: CommentText
+    escalated: CommentText
+    unassigned: CommentText
+    twin: CommentText
 
     def problems(self) -> list[Fault]:
         """Templates that do not parse, or name values and lists that there are not."""
@@ -48,6 +58,9 @@ class Texts(Strict):
         for name, text in (("ticket", self.ticket), ("digest", self.digest)):
             faults += _template_faults((name, "summary"), text.summary, VALUES[name])
             for index, block in enumerate(text.body):
+                faults += _block_faults((name, "body", index), block, VALUES[name])
+        for name in COMMENTS:
+            for index, block in enumerate(getattr(self, name).body):
                 faults += _block_faults((name, "body", index), block, VALUES[name])
         return faults
 
@@ -60,8 +73,13 @@ VALUES = {
         )
     ),
     "digest": frozenset(("process", "owner", "period", "cap", "queued", "observed", "steps")),
+    "reopened": frozenset(("key", "closed", "x", "n", "rate", "manager")),
+    "escalated": frozenset(("key", "closed", "x", "n", "rate", "manager")),
+    "unassigned": frozenset(("key",)),
+    "twin": frozenset(("key", "label", "url")),
 }
-"""What the templates of each text may use; ``evidence`` fills it."""
+"""What the templates of each text may use; ``evidence`` and ``following`` fill it."""
+COMMENTS = ("reopened", "escalated", "unassigned", "twin")
 
 ENTRIES = {
     "periods": frozenset(("name", "x", "n", "rate", "exceeds")),
@@ -103,8 +121,13 @@ def render(text: TicketText, values: Mapping[str, Any]) -> tuple[str, tuple[Bloc
     """``(summary, body)``. Lists named by ``bullets`` hold mappings with the values of one item; ``url`` and ``label``
     of an item become a link before its text. A paragraph or list that comes out empty is left out."""
     values = {**values, "steps": [{"text": step} for step in text.steps]}
-    blocks = [block for template in text.body for block in _block(template, values)]
-    return _line(text.summary, values), tuple(_without_empty_sections(blocks))
+    return _line(text.summary, values), render_body(text.body, values)
+
+
+def render_body(body: Sequence[TextBlock], values: Mapping[str, Any]) -> tuple[Block, ...]:
+    """The blocks alone, as ``render`` gives them."""
+    blocks = [block for template in body for block in _block(template, values)]
+    return tuple(_without_empty_sections(blocks))
 
 
 def _block(template: TextBlock, values: Mapping[str, Any]) -> list[Block]:

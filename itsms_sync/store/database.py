@@ -51,7 +51,11 @@ class DatabaseUnavailable(Exception):
 
 
 class Locked(DatabaseUnavailable):
-    """Another process writes to this database."""
+    """Another process writes to this database; ``holder`` says which."""
+
+    def __init__(self, message: str, holder: str) -> None:
+        super().__init__(message)
+        self.holder = holder
 
 
 class Broken(DatabaseUnavailable):
@@ -188,9 +192,8 @@ def writing(url: str) -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             holder = os.pread(handle, 32, 0).decode(errors="replace").strip() or "unknown"
-            raise Locked(
-                f"another process (pid {holder}) writes to {path}; only one may. Stop it first, or use another database"
-            ) from error
+            told = f"another process (pid {holder}) writes to {path}; only one may"
+            raise Locked(f"{told}. Stop it first, or use another database", f"process {holder}") from error
         os.ftruncate(handle, 0)
         os.pwrite(handle, str(os.getpid()).encode(), 0)
         yield

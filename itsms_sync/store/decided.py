@@ -59,6 +59,10 @@ class StoredIntent:
     not_before: int
     sent_at: int | None
     problem: str | None
+    created_at: int
+    basis: str | None
+    held_at: int | None
+    released_at: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +162,50 @@ def examples(
     )
     rows = connection.execute(query if limit is None else query.limit(limit))
     return [ExampleRow(s, k, n, label or n, at, detail or "") for s, k, n, label, at, detail in rows]
+
+
+def later_share(
+    connection: Connection,
+    process: str,
+    demand: tuple[str, str, str],
+    source_ids: Sequence[int],
+    after: int,
+    until: int | None,
+) -> tuple[int, int, int]:
+    """``(judged, deviating, unknown)`` of the cases that ended at or after ``after`` (and before ``until``; without it
+    running ones count, too). ``demand`` is requirement, check and scope. A deviation counts if it happened and was
+    learned after ``after``.
+    """
+    requirement, check, scope = demand
+    late = and_(
+        verdict.c.status == "deviating",
+        verdict.c.occurred_at > after,
+        verdict.c.learned_at > after,
+    )
+    conforming = verdict.c.status == "conforming"
+    count = [
+        func.coalesce(func.sum(case((which, 1), else_=0)), 0)
+        for which in (or_(conforming, late), late, verdict.c.status == "unknown")
+    ]
+    row = connection.execute(
+        select(*count)
+        .join_from(
+            verdict,
+            case_state,
+            and_(case_state.c.record_id == verdict.c.record_id, case_state.c.process == verdict.c.process),
+        )
+        .join(record, record.c.id == verdict.c.record_id)
+        .where(
+            verdict.c.process == process,
+            verdict.c.superseded_at.is_(None),
+            verdict.c.requirement == requirement,
+            verdict.c.check == check,
+            case_state.c.scope == scope,
+            record.c.source_id.in_(source_ids),
+            _span(after, until),
+        )
+    ).one()
+    return int(row[0]), int(row[1]), int(row[2])
 
 
 def places(
@@ -277,9 +325,10 @@ def add_intent(connection: Connection, write: Mapping[str, Any], target: str, at
         )
 
 
-def intents(connection: Connection, states: Sequence[str]) -> list[StoredIntent]:
-    """Intents in these states, oldest first."""
-    rows = connection.execute(select(intent).where(intent.c.state.in_(states)).order_by(intent.c.id))
+def intents(connection: Connection, states: Sequence[str], key: str | None = None) -> list[StoredIntent]:
+    """Intents in these states, of one key if it is given, oldest first."""
+    query = select(intent).where(intent.c.state.in_(states)).order_by(intent.c.id)
+    rows = connection.execute(query if key is None else query.where(intent.c.key == key))
     return [
         StoredIntent(
             row.id,
@@ -292,6 +341,10 @@ def intents(connection: Connection, states: Sequence[str]) -> list[StoredIntent]
             row.not_before,
             row.sent_at,
             row.problem,
+            row.created_at,
+            row.basis,
+            row.held_at,
+            row.released_at,
         )
         for row in rows
     ]

@@ -30,8 +30,10 @@ from itsms_sync.store.schema import (
     reconciliation,
     record,
     relation,
+    request,
     source,
     ticket,
+    unexpected_ticket,
     verdict,
 )
 
@@ -194,6 +196,67 @@ def actions(connection: Connection) -> Rows:
         .outerjoin_from(intent, ticket, and_(ticket.c.key == intent.c.key, ticket.c.target == intent.c.target))
         .order_by(intent.c.id),
     )
+
+
+def writes(connection: Connection) -> Rows:
+    """Every intent in the order of decision, without its content."""
+    columns = ("key", "action", "subject", "target", "state", "attempts", "problem", "created_at", "done_at")
+    also = ("sent_at", "held_at", "released_at")
+    return _rows(connection, select(*(intent.c[name] for name in (*columns, *also))).order_by(intent.c.id))
+
+
+def requests(connection: Connection, key: str) -> Rows:
+    """What people asked for under a key: ``command, content, made_at, done_at, answer``."""
+    columns = (request.c.command, request.c.content, request.c.made_at, request.c.done_at, request.c.answer)
+    return _rows(connection, select(*columns).where(request.c.key == key).order_by(request.c.id))
+
+
+def tickets_for_people(connection: Connection) -> Rows:
+    """Tickets of ours that need a person: ``ticket, key, url, why, since_at``."""
+    gone = select(
+        ticket.c.label.label("ticket"),
+        ticket.c.key,
+        ticket.c.url,
+        (literal("gone (") + ticket.c.gone + literal("): ") + func.coalesce(ticket.c.gone_message, "")).label("why"),
+        ticket.c.gone_at.label("since_at"),
+    ).where(ticket.c.gone.is_not(None))
+    escalated = select(
+        ticket.c.label.label("ticket"),
+        ticket.c.key,
+        ticket.c.url,
+        literal("closed twice, and later cases still deviate: decide what has to change").label("why"),
+        ticket.c.escalated_at.label("since_at"),
+    ).where(ticket.c.escalated_at.is_not(None), ticket.c.done.is_(True), ticket.c.gone.is_(None))
+    told = {
+        "twin": "another ticket has its key, too: close one of them by hand",
+        "stray": "this database knows nothing of it; was it restored, or is it another installation's?",
+    }
+    unexpected = select(
+        unexpected_ticket.c.label.label("ticket"),
+        unexpected_ticket.c.key,
+        unexpected_ticket.c.url,
+        case(told, value=unexpected_ticket.c.what, else_=unexpected_ticket.c.what).label("why"),
+        unexpected_ticket.c.found_at.label("since_at"),
+    ).where(unexpected_ticket.c.done.is_(False))
+    return [row for query in (gone, escalated, unexpected) for row in _rows(connection, query)]
+
+
+def tickets_by_fate(connection: Connection) -> dict[str, int]:
+    """Our tickets: how many are ``open``, ``closed``, ``gone``, ``unassigned`` (open ones), ``twins``, ``strays``."""
+    there, open_ = ticket.c.gone.is_(None), ticket.c.done.is_(False)
+    counted = {
+        "open": select(func.count()).select_from(ticket).where(there, open_),
+        "closed": select(func.count()).select_from(ticket).where(there, ticket.c.done.is_(True)),
+        "gone": select(func.count()).select_from(ticket).where(ticket.c.gone.is_not(None)),
+        "unassigned": select(func.count()).select_from(ticket).where(there, open_, ticket.c.unassigned.is_(True)),
+        **{
+            f"{what}s": select(func.count())
+            .select_from(unexpected_ticket)
+            .where(unexpected_ticket.c.what == what, unexpected_ticket.c.done.is_(False))
+            for what in ("twin", "stray")
+        },
+    }
+    return {name: int(connection.execute(query).scalar_one()) for name, query in counted.items()}
 
 
 def sources(connection: Connection) -> Rows:

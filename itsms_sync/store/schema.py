@@ -1,10 +1,10 @@
 """The tables. Instants are whole milliseconds since 1970-01-01T00:00Z.
 
 Left of the line are facts as they were read (``payload`` and what the poll said about itself), right of it what can be
-recomputed (``record``, ``event``, ``verdict``, ``deviation``), and apart from both what was decided and done
-(``nonconformity``, ``period``, ``intent``, ``ticket``), which no recomputation may take back. Each fact and verdict has
-two times: when it happened (``occurred_at``) and when we learned it (``learned_at``). Verdicts are superseded, never
-overwritten.
+recomputed (``record``, ``event``, ``verdict``, ``deviation``), and apart from both what was decided, asked for and done
+(``nonconformity``, ``period``, ``intent``, ``ticket``, ``request``), which no recomputation may take back. Each fact
+and verdict has two times: when it happened (``occurred_at``) and when we learned it (``learned_at``). Verdicts are
+superseded, never overwritten.
 """
 
 from sqlalchemy import (
@@ -461,16 +461,47 @@ intent = Table(
         comment="tells several writes of one kind to one ticket apart",
     ),
     Column("content", Text, nullable=False, comment="JSON of the write"),
-    Column("state", String(20), nullable=False, comment="pending, sending, unclear, done, parked, asked"),
+    Column("state", String(20), nullable=False, comment="pending, sending, unclear, done, parked, asked, waived"),
     Column("attempts", Integer, nullable=False, default=0),
     Column("not_before", Instant, nullable=False, default=0),
     Column("sent_at", Instant),
     Column("created_at", Instant, nullable=False),
     Column("done_at", Instant),
     Column("problem", Text),
+    Column("basis", String(64), comment="hash of configuration and documents when the target refused it"),
+    Column("held_at", Instant, comment="kept back since, because a cycle had too many writes"),
+    Column("released_at", Instant, comment="when a person let it pass although a cycle had too many"),
     UniqueConstraint("key", "action", "subject", name="uq_intent_key"),
     Index("ix_intent_state", "state"),
     comment="Outgoing writes, committed before they are sent.",
+)
+
+intent_step = Table(
+    "intent_step",
+    metadata,
+    _id(),
+    Column("intent_id", ForeignKey("intent.id"), nullable=False),
+    Column("state", String(20), nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("problem", Text),
+    Column("at", Instant, nullable=False),
+    Column("last_at", Instant, nullable=False),
+    Column("times", Integer, nullable=False, comment="so often in a row the same came of it"),
+    Index("ix_intent_step_intent_id", "intent_id"),
+    comment="What became of each intent, step by step.",
+)
+
+request = Table(
+    "request",
+    metadata,
+    _id(),
+    Column("command", String(20), nullable=False, comment="replay, release"),
+    Column("key", String(80), nullable=False, default="", comment="of the writes that are meant"),
+    Column("content", Text, nullable=False, comment="JSON: what was asked for besides"),
+    Column("made_at", Instant, nullable=False),
+    Column("done_at", Instant),
+    Column("answer", Text),
+    comment="What people ask of whoever writes. The only table to which another process may add a row.",
 )
 
 ticket = Table(
@@ -485,6 +516,35 @@ ticket = Table(
     Column("done", Boolean, nullable=False),
     Column("read_at", Instant, nullable=False),
     Column("dropped", Text, nullable=False, default="", comment="what the target did not take over"),
+    Column("place", Text, comment="key of the project, or name of the table, in which it stands"),
+    Column("updated_at", Instant, comment="by the target's clock"),
+    Column(
+        "digests", Text, comment="JSON: field -> digest of what we wrote last; a field that is not here is not ours"
+    ),
+    Column("open_state", Text, comment="the newest state in which it was open"),
+    Column("unassigned", Boolean, comment="somebody should be assigned and nobody could be"),
+    Column("closed_at", Instant, comment="our clock when it was seen closed, or when we answered that"),
+    Column("reopened", Integer, comment="so often we have reopened it; null is never"),
+    Column("escalated_at", Instant, comment="when it was left to a person, because it had been reopened before"),
+    Column("gone", String(20), comment="deleted, unseen; null while the target shows it"),
+    Column("gone_at", Instant),
+    Column("gone_message", Text),
+    Index("ix_ticket_target_native_id", "target", "native_id"),
+)
+
+unexpected_ticket = Table(
+    "unexpected_ticket",
+    metadata,
+    Column("target", String(60), primary_key=True),
+    Column("native_id", String(64), primary_key=True),
+    Column("key", String(80)),
+    Column("label", String(80), nullable=False),
+    Column("url", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("done", Boolean, nullable=False),
+    Column("what", String(20), nullable=False, comment="twin: another ticket has its key; stray: its key is not ours"),
+    Column("found_at", Instant, nullable=False),
+    comment="Tickets that our account created and that this database did not expect, as of the newest sweep.",
 )
 
 cycle = Table(
