@@ -210,6 +210,9 @@ CALLS: Mapping[str, Callable[[Connector], Any]] = {
     "fate": lambda connector: connector.fate("issue", ["30100", "4711"], WINDOW),
     "read": lambda connector: list(connector.read("issue", WINDOW, ["30100"])),  # type: ignore[arg-type]
     "find": lambda connector: connector.find(CREATE.key),
+    "ticket": lambda connector: connector.ticket("30100"),
+    "ours": lambda connector: list(connector.ours(None)),  # type: ignore[arg-type]
+    "commented": lambda connector: connector.commented("30100", "a mark"),
     "create": lambda connector: connector.write(CREATE),
     "comment": lambda connector: connector.write(
         Write(Action.COMMENT, CREATE.key, "30100", body=(Block("paragraph", "Late"),))

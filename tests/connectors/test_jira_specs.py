@@ -141,7 +141,11 @@ def read_everything(source: Connector, desk: Desk, more: Callable[..., Connector
 
 def write_everything(target: Connector, assignee: str) -> None:
     first, second = (_done(target.write(_creation(f"K{n}", assignee))) for n in (1, 2))
-    assert [first] == list(found) if not isinstance(found := target.find("K1"), Gap) else False
+    found, ours = target.find("K1"), target.ours(None)
+    assert not isinstance(found, Gap)
+    assert not isinstance(ours, Gap)
+    assert ([first.id], {first.id, second.id}) == ([one.id for one in found], {one.id for one in ours})
+    assert first == target.ticket(first.id)
     text = (Block("paragraph", "Seen"),)
     for write in (
         Write(Action.COMMENT, "K1", ticket=first.id, body=text),
@@ -150,6 +154,7 @@ def write_everything(target: Connector, assignee: str) -> None:
         Write(Action.TRANSITION, "K1", ticket=first.id, to_state="Confirmed"),
     ):
         _done(target.write(write))
+    assert target.commented(first.id, "Seen")
 
 
 def _creation(key: str, assignee: str) -> Write:
