@@ -21,7 +21,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from tests.soak.oracle import Books
+from tests.soak.oracle import Books, cursors_ahead
 from tests.soak.people import LATEST_S, Incidents, Issues
 from tests.soak.pool import stage
 from tests.soak.runs import ON_CREATES, ON_READS, PLANS, judged
@@ -169,6 +169,10 @@ class Machine(RuleBasedStateMachine):
     @invariant()
     def no_key_has_two_tickets(self) -> None:
         assert {} == {key: n for key, n in self.world.target.copies().items() if n > 1}
+
+    @invariant()
+    def no_cursor_is_ahead_of_its_data(self) -> None:
+        assert not self.world.database.exists() or [] == cursors_ahead(self.world.database)
 
     def teardown(self) -> None:
         with self.stack:

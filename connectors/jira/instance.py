@@ -15,13 +15,13 @@ from typing import Any, TypeVar
 
 from connectors.jira import presence
 from connectors.jira.desk import Desk
-from connectors.jira.history import EXPAND, Histories, is_doubtful
+from connectors.jira.history import EXPAND, Histories
 from connectors.jira.options import Options
 from connectors.jira.tickets import Tickets
 from connectors.jira.translate import APPROVALS, COMMENTS, GATEWAY, HISTORY, ISSUES, SLAS, millis
 from connectors.jira.transport import Denied, Edition, Site, documented, edition_of
 from connectors.jira.values import COMMENT, Fields, person, shape
-from connectors.jira.walk import Cursor, Question, Walk
+from connectors.jira.walk import Cursor, Question, Walk, stamped
 from itsms_sync.connector import Access, Refused
 from itsms_sync.http import http_date_millis
 from itsms_sync.records import (
@@ -291,7 +291,7 @@ def _logs(histories: Histories, issues: Sequence[Json]) -> tuple[Mapping[str, Se
         cut = [
             Gap(HISTORY, "history-cut", f"the history of {issue['key']} may not be read", record=str(issue["id"]))
             for issue in issues
-            if is_doubtful(issue, ())
+            if stamped(issue, "updated") > stamped(issue, "created")
         ]
         return {str(issue["id"]): () for issue in issues}, [Gap(HISTORY, "refused", str(denial)), *cut]
 

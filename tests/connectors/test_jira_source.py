@@ -377,7 +377,8 @@ def test_a_history_that_search_cuts_is_completed(tmp_path: Path, total: str) -> 
 
 
 def test_issues_are_read_where_their_histories_are_refused(cloud: Desk) -> None:
-    simulator = cloud.serve(INCIDENT, *others(2))
+    at_once = {**INCIDENT, "id": 20002, "key": "ITSM-2", "updated": "2026-07-01T08:00:00.400+0000"}
+    simulator = cloud.serve(INCIDENT, at_once, *others(1))
     spoil(simulator, {"path": "/changelog", "do": "status", "status": 403})
     pages = pulled(cloud.connect(simulator))
     assert 3 == sum(len(page.records) for page in pages if page.stream == "issue")
@@ -385,6 +386,7 @@ def test_issues_are_read_where_their_histories_are_refused(cloud: Desk) -> None:
     told = [(gap.stream, gap.reason, gap.record) for page in pages for gap in page.gaps]
     assert ("issue:changelog", "refused", None) in told
     assert ("issue:changelog", "history-cut", "20001") in told
+    assert ("issue:changelog", "history-cut", "20002") in told  # changed in the second in which it was opened
 
 
 def test_changes_that_do_not_join_are_a_gap(desk: Desk) -> None:

@@ -86,6 +86,7 @@ KINDS: Mapping[str, Kind] = {
 
 def main() -> int:
     asked = _arguments()
+    pool.end_orderly()
     seed = asked.seed if asked.seed is not None else int.from_bytes(os.urandom(4), "big")
     ends = time.monotonic() + 60 * asked.minutes
     _say(f"soak: seed {seed}; SEED={seed} repeats it; at most {asked.minutes:g} minutes")

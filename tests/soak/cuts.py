@@ -56,7 +56,7 @@ def missing() -> str:
 
 def cuts(seed: int, count: int, deadline: float) -> Result:
     result = Result("cuts", of=count, unit="power cuts")
-    chains = [(seed + n, min(_CHAIN, count - start)) for n, start in enumerate(range(0, count, _CHAIN))]
+    chains = [(seed + n, min(_CHAIN, count - start), deadline) for n, start in enumerate(range(0, count, _CHAIN))]
     for chain in pool.spread(cut, chains, deadline):
         result.done += chain.cuts
         result.findings.add(chain.outcome.findings)
@@ -66,28 +66,33 @@ def cuts(seed: int, count: int, deadline: float) -> Result:
     return result
 
 
-def cut(stage: Stage, asked: tuple[int, int]) -> Chain:
-    """One chain of this seed and length."""
-    seed, count = asked
+def cut(stage: Stage, asked: tuple[int, int, float]) -> Chain:
+    """One chain of this seed and length, up to a time on the monotonic clock. It ends where something is wrong: nothing
+    good follows from a damaged database.
+    """
+    seed, count, deadline = asked
     random = Random(seed)
     with stage.opened(_PLAN) as inner, _disk(inner) as (world, disk):
         incidents = Incidents(world.servicenow, world.time.now, random)
         issues = Issues(world.jira, world.time.now, random)
-        chain = Chain(count, Outcome(seed, Findings(), world.story))
-        for number in range(count):
+        chain = Chain(0, Outcome(seed, Findings(), world.story))
+        while chain.cuts < count and time.monotonic() < deadline:
             done = _ended_cycles(world.database)
             daemon = Daemon(world.configuration.path)
             try:
                 with at_work(lambda: random.choice((incidents.draw, issues.draw))(), random, 0.05):
-                    time.sleep(random.uniform(0, _LONGEST_S))
+                    daemon.live(random.uniform(0, _LONGEST_S))
                     daemon.freeze()
                 acknowledged = done + daemon.cycles()
                 disk.copy()
             finally:
                 daemon.kill()
             disk.swap()
-            world.story.append(f"power cut {number + 1}: {acknowledged} passes were acknowledged")
+            chain.cuts += 1
+            world.story.append(f"power cut {chain.cuts}: {acknowledged} passes were acknowledged")
             chain.wrong += _damage(world, acknowledged)
+            if chain.wrong:
+                return chain
         world.calm()
         chain.outcome.findings = judged(world)
         return chain
@@ -95,10 +100,13 @@ def cut(stage: Stage, asked: tuple[int, int]) -> Chain:
 
 def _damage(world: World, acknowledged: int) -> list[str]:
     """What is not as it was when the power went."""
-    with closing(sqlite3.connect(world.database)) as connection:
-        ((sound,),) = connection.execute("PRAGMA integrity_check").fetchall()
-        ended = _ended_cycles(world.database)
-        intended = {key_label(key) for (key,) in connection.execute("SELECT key FROM intent")}
+    try:
+        with closing(sqlite3.connect(world.database)) as connection:
+            sound = "; ".join(told for (told,) in connection.execute("PRAGMA integrity_check"))
+            ended = _ended_cycles(world.database)
+            intended = {key_label(key) for (key,) in connection.execute("SELECT key FROM intent")}
+    except sqlite3.DatabaseError as error:
+        return [f"the database cannot be read: {error}"]
     wrong = [] if sound == "ok" else [f"the database is damaged: {sound[:200]}"]
     if ended < acknowledged:
         wrong.append(f"{acknowledged} passes were acknowledged, {ended} are there")

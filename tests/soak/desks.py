@@ -286,12 +286,12 @@ def _issues(now: float) -> dict[str, Any]:
             "status": "10002",
             "priority": "Highest" if place == 2 else "Low",
             "created": opened * 1000,
-            "updated": (opened + 120 * (place // 6)) * 1000,
+            "updated": (opened + 1 + 120 * (place // 6)) * 1000,
             "fields": {"customfield_10220": "10361"},
             "history": [
                 {
                     "id": 501 + place,
-                    "at": opened * 1000,
+                    "at": opened * 1000 + 500,
                     "by": MIA,
                     "items": [{"field": "status", "from": "10001", "to": "10002"}],
                 }

@@ -81,7 +81,7 @@ def _killed(world: World, random: Random, count: int, deadline: float) -> _Serie
             break
         try:
             series.starts.append(daemon.ready_s)
-            time.sleep(random.uniform(0, random.choice(_LIVES_S)))
+            daemon.live(random.uniform(0, random.choice(_LIVES_S)))
             if not daemon.alive:
                 series.wrong.append("the daemon ended by itself")
         finally:

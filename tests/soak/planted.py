@@ -15,8 +15,8 @@ from tests.soak.report import Result
 
 ROOT = Path(__file__).parent.parent.parent
 _COPIED = ("itsms_sync", "connectors", "mappings", "config", "tests/soak", "tests/end_to_end")
-FOUND = 1
-"""Exit code of a soak that found something."""
+FOUND, OUT_OF_TIME = 1, 3
+"""Exit codes of a soak that found something, and of one that found nothing in its time."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Plant:
     new: str
     stage: str = "runs"
     """Of the soak that has to find it."""
-    count: int = 60
+    count: int = 150
     """Of runs or cuts within which it has to."""
 
 
@@ -43,24 +43,28 @@ PLANTS: tuple[Plant, ...] = (
     Plant(
         "absence is believed while the index lags",
         "itsms_sync/outbox.py",
-        "clear_at = now + target.deadline + int(target.connector.index_lag * 1000)",
-        "clear_at = now",
+        "sent_at=now, not_before=clear_at, problem=problem",
+        "sent_at=now, not_before=now, problem=problem",
     ),
     Plant(
         "a write is sent before it is marked as being sent",
         "itsms_sync/outbox.py",
-        'self._change(item, state="sending", attempts=item.attempts + 1, sent_at=self._clock(), problem=None)',
+        'self._mark(item, state="sending", attempts=item.attempts + 1, sent_at=self._clock(), problem=None)',
         "pass",
     ),
     Plant(
         "the cursor is committed before the data",
         "itsms_sync/store/ingested.py",
-        '''gaps and its cursor."""
-''',
-        '''gaps and its cursor."""
-        self._move_cursor(connection, poll_id, kind, page)
-        connection.connection.commit()
-''',
+        """
+        fields = self._field_list(connection, page.fields)
+        self._payloads""",
+        """
+        if moving:
+            self._move_cursor(connection, poll_id, kind, page)
+            connection.connection.commit()
+            connection.exec_driver_sql("BEGIN")
+        fields = self._field_list(connection, page.fields)
+        self._payloads""",
     ),
     Plant(
         "> for >= behind the last row of a page of ServiceNow",
@@ -71,14 +75,20 @@ PLANTS: tuple[Plant, ...] = (
     Plant(
         "> for >= in a question to Jira",
         "connectors/jira/walk.py",
-        'f"updated >= {at}"',
-        'f"updated > {at}"',
+        'f"{self.by} >= {at}"',
+        'f"{self.by} > {at}"',
     ),
     Plant(
         "windows do not overlap",
-        "itsms_sync/ingest.py",
-        "source.overlap, source.page_size",
-        "0, source.page_size",
+        "itsms_sync/wiring.py",
+        "int(source.overlap.total_seconds() * 1000)",
+        "0",
+    ),
+    Plant(
+        "gaps are not written down",
+        "itsms_sync/store/ingested.py",
+        "self._doubt_broken(connection, kind, self.note_gaps(connection, page.gaps, at), at)",
+        "pass",
     ),
     Plant(
         "commits are not flushed to the disk",
@@ -107,23 +117,38 @@ def sown(plant: Plant, folder: Path) -> Path:
     return folder
 
 
-def hunted(plant: Plant, seed: int, minutes: float) -> tuple[bool, str]:
-    """Whether the soak finds the bug, and what it said."""
+@dataclass(frozen=True)
+class Hunt:
+    """Whether the soak found a bug, whether it was cut short, and what it said."""
+
+    found: bool
+    cut_short: bool
+    told: str
+
+
+def hunted(plant: Plant, seed: int, minutes: float) -> Hunt:
+    """Raises ``NoFitError`` if the bug cannot be planted."""
     with tempfile.TemporaryDirectory() as folder:
         place = sown(plant, Path(folder))
         told = [f"--seed={seed}", f"--count={plant.count}", f"--minutes={minutes}"]
         started = time.monotonic()
-        run = subprocess.run(
-            [sys.executable, "-m", "tests.soak", plant.stage, *told],
-            cwd=place,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        code, output, errors = _ended([sys.executable, "-m", "tests.soak", plant.stage, *told], place)
         seconds = time.monotonic() - started
-    lines = [line for line in run.stdout.splitlines() if line.startswith((f"{plant.stage}: ", "  WRONG"))][1:]
-    what = " ".join(lines) or run.stderr.strip().rpartition("\n")[2]
-    return run.returncode == FOUND and "WRONG" in what, f"{seconds:.0f} s, exit {run.returncode}: {what}"
+    lines = [line for line in output.splitlines() if line.startswith((f"{plant.stage}: ", "  WRONG"))][1:]
+    what = " ".join(lines) or errors.strip().rpartition("\n")[2]
+    return Hunt(code == FOUND and "WRONG" in what, code == OUT_OF_TIME, f"{seconds:.0f} s, exit {code}: {what}")
+
+
+def _ended(command: list[str], folder: Path) -> tuple[int, str, str]:
+    """Code and outputs of a soak that may close what it has open also when this one is ended."""
+    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            output, errors = process.communicate()
+        except BaseException:
+            process.terminate()
+            process.wait()
+            raise
+    return process.returncode, output, errors
 
 
 def planted(seed: int, count: int, deadline: float, can_cut: bool) -> Result:
@@ -134,11 +159,12 @@ def planted(seed: int, count: int, deadline: float, can_cut: bool) -> Result:
         if left <= 0 or (plant.stage == "cuts" and not can_cut):
             continue
         try:
-            found, told = hunted(plant, seed, left)
+            hunt = hunted(plant, seed, left)
         except NoFitError as error:
-            found, told = False, str(error)
-        result.done += 1
-        result.stories.append(f"  {'found' if found else 'NOT FOUND'}: {plant.told} ({told})")
-        if not found:
+            hunt = Hunt(False, False, str(error))
+        result.done += not hunt.cut_short
+        said = "found" if hunt.found else "ran out of time" if hunt.cut_short else "NOT FOUND"
+        result.stories.append(f"  {said}: {plant.told} ({hunt.told})")
+        if not hunt.found and not hunt.cut_short:
             result.wrong.append(f"not found: {plant.told}")
     return result

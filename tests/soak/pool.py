@@ -2,6 +2,8 @@
 
 import multiprocessing
 import multiprocessing.synchronize
+import signal
+import sys
 import tempfile
 import time
 import traceback
@@ -15,12 +17,26 @@ from tests.soak.world import Stage
 WORKERS = 2
 _SILENCE_S = 180
 """A worker that says nothing for so long hangs."""
+_ENDING_S = 30
+"""Within which a worker that is told to end has to have closed everything."""
 _MEMORY = Path("/dev/shm")
 Task = Callable[[Stage, Any], Any]
 
 
 class WorkerError(Exception):
     """A worker broke off: a defect of the soak, not a finding."""
+
+
+def end_orderly() -> None:
+    """From now on SIGTERM ends this process as Ctrl-C does: everything that is open is closed, mounts and children too.
+    A second one does not disturb that.
+    """
+
+    def heard(number: int, _: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        sys.exit(128 + number)
+
+    signal.signal(signal.SIGTERM, heard)
 
 
 @contextmanager
@@ -52,8 +68,10 @@ def spread(task: Task, items: Sequence[Any], deadline: float) -> Iterator[Any]:
                 yield content
     finally:
         enough.set()
+        for process in processes if at_work else ():
+            process.terminate()
         for process in processes:
-            process.join(timeout=_SILENCE_S if at_work == 0 else 20)
+            process.join(timeout=_SILENCE_S if at_work == 0 else _ENDING_S)
             process.kill()
             process.join()
 
@@ -61,6 +79,7 @@ def spread(task: Task, items: Sequence[Any], deadline: float) -> Iterator[Any]:
 def _work(
     task: Task, items: Sequence[Any], deadline: float, outcomes: Any, enough: multiprocessing.synchronize.Event
 ) -> None:
+    end_orderly()
     problem = ""
     try:
         with stage() as stage_:

@@ -47,6 +47,12 @@ ON_CREATES: tuple[dict[str, Any], ...] = (
     {"do": "html_200"},
 )
 
+FORBIDDEN: dict[str, dict[str, Any]] = {
+    "servicenow": {"do": "status", "status": 403, "path": "/table/sys_audit$", "times": None},
+    "jira": {"do": "status", "status": 403, "path": "/changelog/bulkfetch$", "times": None},
+}
+"""The account may not read histories any more. What is not read is lost, and a gap has to say so."""
+
 
 @dataclass
 class Outcome:
@@ -66,10 +72,11 @@ def run(stage_: Stage, seed: int, plan: Plan | None = None) -> Outcome:
     started = time.monotonic()
     random = Random(seed)
     chosen = random.choice(PLANS)
-    with stage_.opened(plan or chosen, empty=random.random() < 0.15) as world:
+    empty = random.random() < 0.25
+    with stage_.opened(plan or chosen, empty=empty) as world:
         story = _Story(world, random)
         try:
-            story.tell()
+            story.tell(empty=empty)
         except Exception as error:  # noqa: BLE001 - whatever the program lets out is a finding of this seed
             world.story.append(f"  it ended with {type(error).__name__}: {error}")
             story.outcome.findings.unsent.append(f"a cycle ended with {type(error).__name__}: {error}")
@@ -88,9 +95,14 @@ class _Story:
             Issues(world.jira, world.time.now, random),
         )
         self._draws: list[Callable[[], str]] = [incidents.draw, issues.draw]
+        self._incidents = incidents
         self.outcome = Outcome(0, Findings(), world.story)
 
-    def tell(self) -> None:
+    def tell(self, *, empty: bool) -> None:
+        if self._random.random() < 0.15:
+            self._forbid()
+        for _ in range(self._random.randint(1, 5) if empty else 0):
+            self._crash_at_commit()
         for _ in range(self._random.randint(2, 4)):
             self._pass()
         report = self._world.calm()
@@ -109,16 +121,45 @@ class _Story:
             world.steps.lay(random.randint(1, 120), self._people)
         if random.random() < 0.35:
             world.steps.lay(random.randint(1, 160), crash)
-        if random.random() < 0.35:
+        if random.random() < 0.2:
             world.steps.lay_at_create(random.randint(0, 6), crash)
-        world.story.append("a cycle")
-        self.outcome.cycles += 1
-        self.outcome.crashes += world.cycle() is None
-        world.steps.clear()
+        self._cycle()
+        if random.random() < 0.2:
+            self._crash_at_create()
         if random.random() < 0.6:
             seconds = random.choice((1, 20, 60, 300, 700, 6 * 3600))
             world.time.skip(seconds)
             world.story.append(f"{seconds} s passed")
+
+    def _cycle(self) -> None:
+        self._world.story.append("a cycle")
+        self.outcome.cycles += 1
+        if self._world.cycle() is None:
+            self.outcome.crashes += 1
+            self.outcome.findings.lost += oracle.cursors_ahead(self._world.database)
+        self._world.steps.clear()
+
+    def _crash_at_commit(self) -> None:
+        """While the program reads what nothing will show it again."""
+        self._world.steps.lay_at_commit(self._random.randint(1, 50), crash)
+        self._cycle()
+
+    def _crash_at_create(self) -> None:
+        """On a good day the program ends as it opens a ticket, and is started again before any search shows that."""
+        self._world.forgive()
+        self._world.story.append(self._incidents.report(1))
+        self._world.steps.lay_at_create(self._random.randint(0, 6), crash)
+        self._cycle()
+        self._cycle()
+
+    def _forbid(self) -> None:
+        site = self._random.choice((self._world.servicenow, self._world.jira))
+        rule = FORBIDDEN[site.name]
+        if self._random.random() < 0.5:
+            self._world.lasting.append((site, rule))
+        site.fault(**rule)
+        self._world.story.append(f"laid at {site.name}: {rule}")
+        self.outcome.faults += 1
 
     def _people(self) -> None:
         self._world.story.append(random_act(self._draws, self._random))

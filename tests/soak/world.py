@@ -24,7 +24,7 @@ from itsms_sync.cycle import CycleReport
 from itsms_sync.http import Stop
 from itsms_sync.settings import Settings
 from itsms_sync.wiring import Time, Wired, wired
-from tests.soak.desks import TARGETS, Jira, ServiceNow, documents
+from tests.soak.desks import TARGETS, Jira, ServiceNow, Site, documents
 
 OVERLAP_S = 600
 _GO_LIVE_DAYS = 75
@@ -54,6 +54,8 @@ class Steps:
         """First bytes of a request that opens a ticket."""
         self._laid: dict[int, Act] = {}
         self._at_creates: list[tuple[int, Act]] = []
+        self._at_commits: dict[int, Act] = {}
+        self._commits = 0
         self._thread = threading.get_ident()
         self._deaf = False
 
@@ -67,9 +69,14 @@ class Steps:
         """
         self._at_creates.append((ahead, act))
 
+    def lay_at_commit(self, ahead: int, act: Act) -> None:
+        """Have ``act`` done as so many commits from now are about to be made: what they hold is lost in a crash."""
+        self._at_commits[self._commits + ahead] = act
+
     def clear(self) -> None:
         self._laid.clear()
         self._at_creates.clear()
+        self._at_commits.clear()
 
     def __call__(self, *_: object) -> None:
         if self._deaf or threading.get_ident() != self._thread:
@@ -87,6 +94,16 @@ class Steps:
                 self._do(act)
             else:
                 self.lay(ahead, act)
+
+    def commits(self, *_: object) -> None:
+        """A transaction is about to be committed."""
+        self()
+        if self._deaf or threading.get_ident() != self._thread:
+            return
+        self._commits += 1
+        act = self._at_commits.pop(self._commits, None)
+        if act is not None:
+            self._do(act)
 
     def _do(self, act: Act) -> None:
         self._deaf = True
@@ -203,6 +220,8 @@ class World:
     database: Path
     story: list[str] = field(default_factory=list)
     """What happened, in plain words."""
+    lasting: list[tuple[Site, Mapping[str, Any]]] = field(default_factory=list)
+    """Rules that no calm takes back: what they keep from the program is lost to it, and it has to say so."""
     _parts: ExitStack = field(default_factory=ExitStack)
     _wired: Wired | None = None
 
@@ -233,14 +252,20 @@ class World:
             times = Time(self.time.wall, self.time.monotonic, self.time.skip)
             opening = wired(self.configuration, stop=Stop(), progress=self.steps, time=times)
             self._wired = self._parts.enter_context(opening)
-            event.listen(self._wired.engine, "commit", self.steps)
+            event.listen(self._wired.engine, "commit", self.steps.commits)
         return self._wired
 
-    def calm(self) -> CycleReport | None:
-        """No fault any more, and cycles until nothing is left to do."""
-        self.steps.clear()
+    def forgive(self) -> None:
+        """From now on only lasting faults."""
         for site in (self.servicenow, self.jira):
             site.forgive()
+        for site, rule in self.lasting:
+            site.fault(**rule)
+
+    def calm(self) -> CycleReport | None:
+        """No fault any more but lasting ones, and cycles until nothing is left to do."""
+        self.steps.clear()
+        self.forgive()
         report = None
         for _ in range(8):
             self.time.skip(SETTLED_S)
