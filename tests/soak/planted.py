@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.soak.report import Result
+from tests.soak.runs import BROKEN
 
 ROOT = Path(__file__).parent.parent.parent
 _COPIED = ("itsms_sync", "connectors", "mappings", "config", "tests/soak", "tests/end_to_end")
@@ -55,16 +56,15 @@ PLANTS: tuple[Plant, ...] = (
     Plant(
         "the cursor is committed before the data",
         "itsms_sync/store/ingested.py",
-        """
-        fields = self._field_list(connection, page.fields)
-        self._payloads""",
-        """
+        '''Not ``moving``: records by name,
+        whose cursors say nothing about the streams."""
+''',
+        '''"""
         if moving:
             self._move_cursor(connection, poll_id, kind, page)
             connection.connection.commit()
             connection.exec_driver_sql("BEGIN")
-        fields = self._field_list(connection, page.fields)
-        self._payloads""",
+''',
     ),
     Plant(
         "> for >= behind the last row of a page of ServiceNow",
@@ -127,7 +127,9 @@ class Hunt:
 
 
 def hunted(plant: Plant, seed: int, minutes: float) -> Hunt:
-    """Raises ``NoFitError`` if the bug cannot be planted."""
+    """A copy that breaks off with an exception has another bug than this one, or one that needs no soak to be found.
+    Raises ``NoFitError`` if the bug cannot be planted.
+    """
     with tempfile.TemporaryDirectory() as folder:
         place = sown(plant, Path(folder))
         told = [f"--seed={seed}", f"--count={plant.count}", f"--minutes={minutes}"]
@@ -136,7 +138,8 @@ def hunted(plant: Plant, seed: int, minutes: float) -> Hunt:
         seconds = time.monotonic() - started
     lines = [line for line in output.splitlines() if line.startswith((f"{plant.stage}: ", "  WRONG"))][1:]
     what = " ".join(lines) or errors.strip().rpartition("\n")[2]
-    return Hunt(code == FOUND and "WRONG" in what, code == OUT_OF_TIME, f"{seconds:.0f} s, exit {code}: {what}")
+    wrong = "WRONG" in what and BROKEN not in what
+    return Hunt(code == FOUND and wrong, code == OUT_OF_TIME, f"{seconds:.0f} s, exit {code}: {what}")
 
 
 def _ended(command: list[str], folder: Path) -> tuple[int, str, str]:

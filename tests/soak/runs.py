@@ -53,6 +53,9 @@ FORBIDDEN: dict[str, dict[str, Any]] = {
 }
 """The account may not read histories any more. What is not read is lost, and a gap has to say so."""
 
+BROKEN = "a cycle ended with"
+"""Begins the finding of a pass that let an exception out."""
+
 
 @dataclass
 class Outcome:
@@ -79,7 +82,7 @@ def run(stage_: Stage, seed: int, plan: Plan | None = None) -> Outcome:
             story.tell(empty=empty)
         except Exception as error:  # noqa: BLE001 - whatever the program lets out is a finding of this seed
             world.story.append(f"  it ended with {type(error).__name__}: {error}")
-            story.outcome.findings.unsent.append(f"a cycle ended with {type(error).__name__}: {error}")
+            story.outcome.findings.unsent.append(f"{BROKEN} {type(error).__name__}: {error}")
         story.outcome.seed, story.outcome.seconds = seed, time.monotonic() - started
         return story.outcome
 
