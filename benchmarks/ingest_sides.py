@@ -162,7 +162,7 @@ def _polled(parts: "Wired") -> Facts:
         int(settings.overlap.total_seconds() * 1000),
         settings.page_size,
     )
-    return _facts(Ingest(parts.engine, wall_clock, parts.progress).poll(source), parts)
+    return _facts(Ingest(parts.engine, wall_clock, parts.progress, parts.guard).poll(source), parts)
 
 
 def _cycled(parts: "Wired") -> Facts:

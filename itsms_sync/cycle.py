@@ -1,5 +1,7 @@
 """One pass: act, follow, pull, map, check, decide, act. Returns a frozen report and prints nothing.
 
+The guard is asked here, and only here, before anything is decided or written: where it objects, the pass only reads.
+
 Each step is committed before the next begins, so a pass that is cut off anywhere is finished by the next one.
 """
 
@@ -9,9 +11,12 @@ from typing import Any
 
 from sqlalchemy import Engine
 
+from itsms_sync.connector import Connector, SourceError
 from itsms_sync.corrective.figures import Share
 from itsms_sync.deciding import Deciding, LiveSource, Opened, TicketRules
 from itsms_sync.following import Following, FollowReport
+from itsms_sync.guard import DATABASE, Objection
+from itsms_sync.guarding import Guarding
 from itsms_sync.ingest import Clock, Ingest, ReadSource, SourceReport
 from itsms_sync.judging import JudgementReport, Judging
 from itsms_sync.outbox import Outbox, OutboxReport
@@ -42,6 +47,8 @@ class CycleReport:
     """Comparisons by id that were worked on."""
     followed: FollowReport | None = None
     """What people did to our tickets."""
+    objections: tuple[Objection, ...] = ()
+    """Why nothing was written, or not everything."""
 
     def figures(self) -> dict[str, Any]:
         """The pass in figures and names of ours: for the log's canonical line, the database and machines."""
@@ -54,6 +61,7 @@ class CycleReport:
                     "pages": s.pages,
                     "gaps": len(s.gaps),
                     "problem": s.problem,
+                    "clock_ahead_s": None if s.skew is None else round(s.skew / 1000),
                 }
                 for s in self.sources
             },
@@ -69,6 +77,7 @@ class CycleReport:
             "digests": len(self.digests),
             "writing_off": list(self.off),
             "reconciled": [compared(run) for run in self.reconciled],
+            "objections": [{"subject": o.subject, "reason": o.reason} for o in self.objections],
         }
         if self.followed is not None:
             figures["followed"] = self.followed.figures()
@@ -78,6 +87,15 @@ class CycleReport:
 def compared(run: Run) -> dict[str, Any]:
     """A comparison by id in figures and names of ours."""
     return {name: getattr(run, name) for name in _COMPARED}
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenTo:
+    """The source that receives tickets, as the guard needs it."""
+
+    name: str
+    source_id: int
+    connector: Connector
 
 
 class Cycle:
@@ -94,6 +112,8 @@ class Cycle:
         judging: Judging,
         outbox: Outbox | None,
         rules: TicketRules | None,
+        target: WrittenTo | None,
+        guard: Guarding,
         clock: Clock,
         following: Following | None = None,
     ) -> None:
@@ -106,6 +126,8 @@ class Cycle:
         self._judging = judging
         self._outbox = outbox
         self._rules = rules
+        self._target = target
+        self._guard = guard
         self._clock = clock
         self._following = following
 
@@ -114,6 +136,7 @@ class Cycle:
         between units of committed work and may raise to stop."""
         with self._engine.begin() as connection:
             cycle_id = decided.begin_cycle(connection, now, self._clock())
+        self._guard.begin_cycle()
         report = self._steps(now, learned_at, dry_run=dry_run, between=between)
         if not dry_run:
             with self._engine.begin() as connection:
@@ -122,9 +145,9 @@ class Cycle:
 
     def _steps(self, now: int, learned_at: int, *, dry_run: bool, between: Callable[[], None]) -> CycleReport:
         # What was decided before goes out first: a long read must not hold it up.
-        outbox = self._act(dry_run=dry_run)
+        outbox = None if dry_run else self.act()
         between()
-        followed = self._following.run() if self._following is not None and not dry_run else None
+        followed = None if dry_run else self._follow()
         between()
         reports = []
         for source in self._sources:
@@ -136,9 +159,9 @@ class Cycle:
         judgement = self._judging.run(now, learned_at, between=between)
         between()
         step = Deciding(self._engine, self._library, self._live, self._rules, now)
-        outcome = step.run(learned_at, dry_run=dry_run)
+        outcome = step.run(learned_at, dry_run=dry_run or self._guard.against(DATABASE) is not None)
         between()
-        acted = self._act(dry_run=dry_run)
+        acted = None if dry_run else self.act()
         if outbox is not None and acted is not None:
             outbox = outbox.plus(acted)
         return CycleReport(
@@ -152,9 +175,33 @@ class Cycle:
             outcome.off,
             tuple(reconciled),
             followed,
+            self._guard.standing(),
         )
 
-    def _act(self, *, dry_run: bool) -> OutboxReport | None:
-        if self._outbox is None or self._rules is None or dry_run:
+    def act(self) -> OutboxReport | None:
+        """Performs what was decided, as far as the guard lets it; ``None`` where no tickets are configured."""
+        if self._outbox is None or self._rules is None:
             return None
-        return self._outbox.perform(self._rules.max_writes)
+        if not self._outbox.has_work():
+            return self._outbox.perform(self._rules.max_writes)
+        problem = self._doubt()
+        return self._outbox.hold(problem) if problem else self._outbox.perform(self._rules.max_writes)
+
+    def _follow(self) -> FollowReport | None:
+        """Looks at our tickets. What another instance answers would say that they are gone."""
+        if self._following is None or not self._following.is_due():
+            return None
+        problem = self._doubt()
+        return self._following.run() if problem is None else FollowReport.without(problem)
+
+    def _doubt(self) -> str | None:
+        """Why nothing may be written now."""
+        self._guard.check_file()
+        assert self._target is not None
+        try:
+            objection = self._guard.against(DATABASE) or self._guard.admits(
+                self._target.name, self._target.source_id, self._target.connector
+            )
+        except SourceError as error:
+            return str(error)
+        return objection.message if objection is not None else None

@@ -13,6 +13,9 @@ from typing import Any
 from itsms_sync.http import Stop, Stopped
 from itsms_sync.store.database import Broken, DatabaseUnavailable
 
+_A_DAY_S = 25 * 3600.0
+"""No job of the calendar is further away than this (s)."""
+
 Pass = Callable[[], dict[str, Any]]
 """Runs one pass and returns the fields of its canonical log line."""
 
@@ -35,38 +38,42 @@ class Daemon:
         self._interval = interval
         self._reload_wanted = False
         self._jobs: list[tuple[str, str, Callable[[], None]]] = []
+        self._calendar = self._new_calendar()
 
     def daily(self, name: str, at: str, job: Callable[[], None]) -> None:
         """Runs ``job`` every day at ``at`` (``HH:MM`` UTC)."""
         self._jobs.append((name, at, job))
+        self._calendar = self._new_calendar()
 
     def run(self, one_pass: Pass, reload: Callable[[], None]) -> None:
         """Returns when told to stop. ``reload`` is called on SIGHUP, between passes; it keeps what it has if it
         fails. Raises ``Broken`` when the database must not be trusted any more.
         """
-        calendar = self._calendar()
         self._listen()
         while not self._stop.requested:
             due = self._clockwork.monotonic() + self._interval
             try:
                 self._one_pass(one_pass)
                 # Also when a pass took longer than the interval: else an overloaded daemon would never reload.
-                self._between_passes(calendar, reload)
+                self._between_passes(reload)
                 while not self._stop.requested and self._clockwork.monotonic() < due:
                     with self._stop.interruptible():
                         self._clockwork.sleep(min(1.0, max(0.0, due - self._clockwork.monotonic())))
-                    self._between_passes(calendar, reload)
+                    self._between_passes(reload)
             except Stopped:
                 break
         self._log.info("stopped")
 
-    def _between_passes(self, calendar: Any, reload: Callable[[], None]) -> None:
+    def _between_passes(self, reload: Callable[[], None]) -> None:
         if self._stop.requested:
             return
         if self._reload_wanted:
             self._reload_wanted = False
             self._wrapped("reload", reload)()
-        calendar.run_pending()
+        if (self._calendar.idle_seconds or 0.0) > _A_DAY_S:
+            # The clock was far ahead when the next run was set; the jobs would wait until then.
+            self._calendar = self._new_calendar()
+        self._calendar.run_pending()
 
     def _one_pass(self, one_pass: Pass) -> None:
         started = self._clockwork.monotonic()
@@ -82,7 +89,7 @@ class Daemon:
         seconds = round(self._clockwork.monotonic() - started, 3)
         self._log.info("cycle", outcome="done", seconds=seconds, **fields)
 
-    def _calendar(self) -> Any:
+    def _new_calendar(self) -> Any:
         import schedule
 
         calendar = schedule.Scheduler()

@@ -45,6 +45,13 @@ class FollowReport:
     def empty() -> "FollowReport":
         return FollowReport([], [], [], [], [], [])
 
+    @staticmethod
+    def without(problem: str) -> "FollowReport":
+        """Nothing was looked at, for the given reason."""
+        report = FollowReport.empty()
+        report.problem = problem
+        return report
+
     def figures(self) -> dict[str, Any]:
         """For machines."""
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
@@ -61,6 +68,12 @@ class Following:
         self._connector = connector
         self._texts = texts
         self._clock = clock
+
+    def is_due(self) -> bool:
+        """Whether there is anything to ask the target for: a ticket that is known, or a doubt."""
+        with self._engine.begin() as connection:
+            known = outgoing.tickets_of(connection, self._target)
+        return bool(known) or self._is_sweep_due()
 
     def run(self) -> FollowReport:
         """One look. A target that does not answer is told and stops nothing."""

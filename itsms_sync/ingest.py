@@ -9,8 +9,11 @@ from dataclasses import dataclass, field, replace
 
 from sqlalchemy import Connection, Engine
 
+from itsms_sync.clocks import reach, skew
 from itsms_sync.connector import Connector, LoggedOut, Plugin, Refused, SourceError, Unavailable
-from itsms_sync.records import Facts, Gap, Identity, Page, Row, Window
+from itsms_sync.guard import OTHER_INSTANCE, Objection
+from itsms_sync.guarding import Guarding
+from itsms_sync.records import Facts, Gap, Identity, Millis, Page, Row, Window
 from itsms_sync.store.ingested import Ingested
 
 DIRECTORY_EVERY = 24 * 3600 * 1000
@@ -64,6 +67,8 @@ class SourceReport:
     gaps: list[Gap] = field(default_factory=list)
     problem: str | None = None
     """Why the poll could not be finished, for the operator."""
+    skew: Millis | None = None
+    """By how much the source's clock is ahead of ours, at least (ms); ``None`` if it told none."""
 
 
 Progress = Callable[[str, str, int], None]
@@ -73,8 +78,9 @@ Progress = Callable[[str, str, int], None]
 class Ingest:
     """Polls sources."""
 
-    def __init__(self, engine: Engine, clock: Clock, progress: Progress) -> None:
+    def __init__(self, engine: Engine, clock: Clock, progress: Progress, guard: Guarding) -> None:
         self._engine = engine
+        self._guard = guard
         self._clock = clock
         self._progress = progress
 
@@ -82,11 +88,11 @@ class Ingest:
         """One poll of every kind. A source that cannot serve ends its own poll only; what it gave is kept."""
         report = SourceReport(source.name)
         try:
-            report.identity = source.connector.identify()
-            source.ingested.identified(report.identity, self._clock())
-            self._read_directory(source, report)
-            for kind, fields in source.kinds.items():
-                self._read_kind(source, kind, fields, report)
+            objection = self._identify(source, report)
+            if objection is None:
+                self._read(source, report)
+            else:
+                report.problem = f"{objection.reason}: {objection.message}"
         except Unavailable as error:
             report.problem = f"unavailable: {error}"
         except Refused as error:
@@ -97,9 +103,29 @@ class Ingest:
             self._serves_again(source)
         return report
 
+    def _read(self, source: ReadSource, report: SourceReport) -> None:
+        self._read_directory(source, report)
+        for kind, fields in source.kinds.items():
+            self._read_kind(source, kind, fields, report)
+
+    def _identify(self, source: ReadSource, report: SourceReport) -> Objection | None:
+        """Who answers, what time it is there, and whether it is still the source whose history we have."""
+        before = self._clock()
+        report.identity = source.connector.identify()
+        now = self._clock()
+        report.skew = skew(report.identity.server_time, before, now)
+        objection = self._guard.answered(source.name, source.ingested.source_id, report.identity)
+        if objection is None:
+            source.ingested.identified(report.identity, report.skew, now)
+        return objection
+
+    def admits(self, source: ReadSource) -> Objection | None:
+        """Asks the source who it is before anything is concluded from what it shows."""
+        return self._guard.admits(source.name, source.ingested.source_id, source.connector)
+
     def _serves_again(self, source: ReadSource) -> None:
         with self._engine.begin() as connection:
-            for reason in ("unavailable", "refused"):
+            for reason in ("unavailable", "refused", OTHER_INSTANCE):
                 source.ingested.close_gaps(connection, "source", reason, self._clock())
 
     def _read_directory(self, source: ReadSource, report: SourceReport) -> None:
@@ -126,7 +152,12 @@ class Ingest:
 
     def _read_kind(self, source: ReadSource, kind: str, fields: Fields, report: SourceReport) -> None:
         cursors = source.ingested.begin_kind(kind, fields.names, self._clock())
-        window = replace(source.window(kind, cursors), parked=source.ingested.parked())
+        window = replace(
+            source.window(kind, cursors),
+            parked=source.ingested.parked(),
+            reach=reach(source.ingested.skew_of(kind), report.skew),
+        )
+        seen = report.skew
         try:
             pages = source.connector.pull(kind, window)
             if isinstance(pages, Gap):
@@ -137,9 +168,10 @@ class Ingest:
             raise  # it concerns every kind
         except Refused as error:
             self._note(source, [Gap(kind, "refused", str(error))], report)
+            seen = None
         # Not reached when the source became unavailable or we were told to stop: the kind then stays unfinished, and
         # its cases are not judged on half of what there is to know.
-        source.ingested.end_kind(kind)
+        source.ingested.end_kind(kind, seen)
 
     def read_named(self, source: ReadSource, kind: str, ids: Sequence[str]) -> SourceReport:
         """Records that no poll has brought, with their histories. They are covered as named: that says nothing of

@@ -7,7 +7,7 @@ judgement itself is pure and elsewhere (``sms.cases``, ``conformance``).
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import orjson
 import polars as pl
@@ -23,6 +23,7 @@ from itsms_sync.relating import JudgedSource, Relating
 from itsms_sync.sms.cases import Basis, CaseLog, besides, from_history
 from itsms_sync.sms.mapping import ProcessMapping
 from itsms_sync.sms.relations import members
+from itsms_sync.store.decided import covered_until
 from itsms_sync.store.ingested import UNTRACED
 from itsms_sync.store.judged import (
     CaseState,
@@ -78,9 +79,10 @@ class Judging:
     def run(
         self, now: int, learned_at: int, *, everything: bool = False, between: Callable[[], None] = lambda: None
     ) -> JudgementReport:
-        """Judges as of ``now`` (ms) what has new facts, depends on what has, or fell due; all cases if the documents,
-        the checks, the program or the accounts that are no persons changed since the last judgement, or if that one
-        judged as of a later instant. ``between`` is called after each committed batch."""
+        """Judges as of ``now`` (ms), or as of what was read where that is earlier, what has new facts, depends on what
+        has, or fell due; all cases if the documents, the checks, the program or the accounts that are no persons
+        changed since the last judgement, or if that one judged as of a later instant. ``between`` is called after each
+        committed batch."""
         accounts = {s.name: s.ingested.system_accounts(s.system_accounts) for s in self._sources}
         with self._engine.begin() as connection:
             documents = self._documents(connection, accounts)
@@ -93,14 +95,23 @@ class Judging:
             )
         report = JudgementReport(everything=everything)
         for source in self._sources:
+            read = replace(judgement, now=self._read_until(source, now))
             for kind, processes in self._kinds(source).items():
                 if self._is_unfinished(source, processes):
                     continue  # records and their histories may not fit yet; what stands was said of a whole read
-                parts = [_Part(self, source, process, chains, judgement) for process in processes]
-                for part in _batches(self._engine, source.id, kind, parts, now):
+                parts = [_Part(self, source, process, chains, read) for process in processes]
+                for part in _batches(self._engine, source.id, kind, parts, read.now):
                     report = report.plus(part)
                     between()
         return report
+
+    def _read_until(self, source: JudgedSource, now: int) -> int:
+        """The instant as of which the source's cases are judged (ms): nothing after what was read of it is known, by
+        its own clock, so neither an outage nor a clock of ours that is ahead makes a case late.
+        """
+        with self._engine.begin() as connection:
+            read = covered_until(connection, [source.id])
+        return now if read is None else min(now, read)
 
     def _judgement(
         self, connection: Connection, chains: Chains, documents: Mapping[str, object], now: int, learned_at: int

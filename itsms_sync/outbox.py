@@ -7,6 +7,9 @@ passed. Only a look-up after that may find it absent and let it be sent again; a
 Intents of one key go out in the order in which they were decided: a later one waits while an earlier one is not over.
 What the target refuses is parked and tried again when configuration or documents have changed, else once a day. Every
 step stays in the intent's history. After the create only fields are written that hold what we wrote last.
+
+That wait is measured by how long the machine has been up, not by the time of day: a clock that is set forward must not
+cut it short.
 """
 
 from collections.abc import Callable, Mapping
@@ -31,6 +34,17 @@ _OWNED = ("summary", "body", "severity", "assignee")
 """Fields of a ticket that a write can set, and that people can take over by changing them."""
 _WAIVABLE = (Action.TRANSITION, Action.LINK)
 """Writes that a comment stands for where the target's workflow or links do not allow them."""
+LONGEST_WAIT = 3_600_000
+"""Whatever the target asks for; a wait that seems longer is one from a clock that was set back (ms)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Uptime:
+    """How long the machine has been up, which nobody sets."""
+
+    boot: str
+    """Names this start of the machine; of another one nothing can be measured."""
+    millis: Callable[[], int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +104,17 @@ class Outbox:
     """Works the intents off, one by one, each step committed before the next."""
 
     def __init__(
-        self, engine: Engine, targets: Mapping[str, Target], clock: Callable[[], int], unclear_limit: int
+        self,
+        engine: Engine,
+        targets: Mapping[str, Target],
+        clock: Callable[[], int],
+        uptime: Uptime,
+        unclear_limit: int,
     ) -> None:
         self._engine = engine
         self._targets = targets
         self._clock = clock
+        self._uptime = uptime
         self._unclear_limit = unclear_limit
         self._shut: set[str] = set()
         """Targets that let us in no longer. Nothing more is asked of them in this pass: that might lock the account."""
@@ -115,6 +135,19 @@ class Outbox:
                 if not self._is_over(item):
                     stuck.add(_turn(item))
         self._count(report)
+        return report
+
+    def has_work(self) -> bool:
+        """Does what people asked for, and tells whether anything is then to be sent or looked up."""
+        obey(self._engine, self._clock)
+        return bool(self._in(["pending", "sending", "unclear", "parked"]))
+
+    def hold(self, problem: str) -> OutboxReport:
+        """Performs nothing, for the given reason. What people asked for waits for its turn."""
+        report = OutboxReport(problems=[problem])
+        self._quarantine_interrupted()
+        self._count(report)
+        report.settles_at = None  # waiting settles nothing
         return report
 
     def _in(self, states: list[str]) -> list[StoredIntent]:
@@ -158,12 +191,13 @@ class Outbox:
 
     def _try_parked_again(self) -> None:
         for item in self._in(["parked"]):
-            if item.basis != self._targets[item.target].basis or self._is_due(item):
+            if item.basis != self._targets[item.target].basis or self._is_due(item, DAY):
                 self._change(item, state="pending", not_before=0)
 
-    def _is_due(self, item: StoredIntent) -> bool:
+    def _is_due(self, item: StoredIntent, longest: int = LONGEST_WAIT) -> bool:
         # A clock that was set back must not hold an intent for longer than any wait we ever ask for.
-        return item.not_before <= self._clock() or item.not_before - self._clock() > DAY
+        # A clock that was set back must not hold an intent for longer than any wait we ever ask for.
+        return not 0 < item.not_before - self._clock() <= longest
 
     def _quarantine_interrupted(self) -> None:
         """Only one process writes: what is still being sent when we begin was cut off in the middle."""
@@ -173,9 +207,19 @@ class Outbox:
     def _quarantine(self, item: StoredIntent, problem: str | None) -> None:
         """The wait runs from now: between the mark and the request that left, the connector may have asked the target
         for its screens and have waited long for them."""
-        target, now = self._targets[item.target], self._clock()
-        clear_at = now + target.deadline + int(target.connector.index_lag * 1000)
-        self._change(item, state="unclear", sent_at=now, not_before=clear_at, problem=problem)
+        now, uptime = self._clock(), self._uptime
+        clear_at = now + self._quarantine_of(item)
+        doubt = {"boot": uptime.boot, "uptime": uptime.millis()}
+        self._change(item, state="unclear", sent_at=now, not_before=clear_at, problem=problem, **doubt)
+
+    def _quarantine_of(self, item: StoredIntent) -> int:
+        """How long nothing can be concluded from absence (ms)."""
+        target = self._targets[item.target]
+        return target.deadline + int(target.connector.index_lag * 1000)
+
+    def _left(self, item: StoredIntent) -> int:
+        """What is left of an unclear intent's wait (ms)."""
+        return self._quarantine_of(item) - (self._uptime.millis() - (item.uptime or 0))
 
     def _guarded(
         self, item: StoredIntent, step: Callable[[StoredIntent, OutboxReport], None], report: OutboxReport
@@ -190,7 +234,7 @@ class Outbox:
             self._change(item, problem=str(error))
             report.problems.append(f"{item.target}: {error}")
         except Unavailable as error:
-            wait = int((error.retry_after or 0) * 1000) or RETRY_AFTER
+            wait = min(int((error.retry_after or 0) * 1000) or RETRY_AFTER, LONGEST_WAIT)
             self._change(item, not_before=self._clock() + wait, problem=str(error))
             report.problems.append(f"{item.key}: {error}")
         except Refused as error:
@@ -202,11 +246,11 @@ class Outbox:
             report.problems.append(f"{item.key}: {error}")
 
     def _look_up(self, item: StoredIntent, report: OutboxReport) -> None:
-        if not self._is_due(item):
-            return
-        if item.sent_at is not None and item.sent_at > self._clock():
-            # The clock was set back far: nothing tells how long ago it was sent, so the wait begins anew.
+        if item.boot != self._uptime.boot or (item.uptime or 0) > self._uptime.millis():
+            # Nothing tells how long ago it was sent, so the wait begins anew.
             self._quarantine(item, item.problem)
+            return
+        if self._left(item) > 0:
             return
         if not self._found_performed(item, report):
             if item.attempts >= self._unclear_limit:
@@ -333,7 +377,8 @@ class Outbox:
         report.waiting = len(self._in(["pending"]))
         unclear = self._in(["unclear"])
         report.unclear = len(unclear)
-        report.settles_at = max((item.not_before for item in unclear), default=None)
+        left = max((self._left(item) for item in unclear), default=None)
+        report.settles_at = None if left is None else self._clock() + max(left, 0)
         report.parked = [f"{item.key}: {item.problem}" for item in self._in(["parked", "asked"])]
 
 

@@ -160,12 +160,9 @@ class _Work:
 
     def _check_instance(self) -> None:
         """Raises ``Refused`` if another instance answers: it cannot miss what it never had."""
-        identity, known = self._source.connector.identify(), self._source.ingested.stored().instance
-        if known is not None and identity.instance != known:
-            raise Refused(
-                f"another instance answers than the one that was read ({identity.instance} instead of {known}); "
-                "nothing is concluded from what it does not have"
-            )
+        objection = self._ingest.admits(self._source)
+        if objection is not None:
+            raise Refused(objection.message)
 
     # --- what is shown
 

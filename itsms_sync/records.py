@@ -138,6 +138,8 @@ class Window:
     """Those of the fields that the mapping says hold free text."""
     parked: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Ids of rows of a stream that were broken when they were last read; they are asked for again."""
+    reach: Millis = 0
+    """How much further back than its cursors this poll begins, once: the source's clock was set back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +187,17 @@ class Facts(NamedTuple):
     gone: Sequence[Fate] = ()
 
 
+class Mark(StrEnum):
+    """What tells one instance from another."""
+
+    ADDRESS = "address"
+    NAME = "name"
+    INSTANCE = "instance"
+    """The vendor's own id of the installation."""
+    ACCOUNT = "account"
+    """Our account's id, made by the content that a clone brings along."""
+
+
 @dataclass(frozen=True, slots=True)
 class Identity:
     """Who answers, as whom we are logged in, and what time it is there."""
@@ -197,6 +210,8 @@ class Identity:
     server_time: Millis | None
     simulated: bool
     """True for a simulator, which says so in its ``Server`` header; writing under ``--as-of`` is allowed only there."""
+    marks: Mapping[str, str] = field(default_factory=dict)
+    """:class:`Mark` -> value, of those that could be read; what cannot be read is left out."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ The only place that makes a clock, a sleep and a stop and opens the database; ev
 
 import hashlib
 import random
+import secrets
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,12 +22,13 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from itsms_sync.connector import Access, Connector, Plugin
-    from itsms_sync.cycle import Cycle, CycleReport
+    from itsms_sync.cycle import Cycle, CycleReport, WrittenTo
     from itsms_sync.following import Following
+    from itsms_sync.guarding import Guarding
     from itsms_sync.http import Http, Limits, Stop, Transport
-    from itsms_sync.ingest import Fields, Ingest, Progress, ReadSource
+    from itsms_sync.ingest import Clock, Fields, Ingest, Progress, ReadSource
     from itsms_sync.judging import Judging
-    from itsms_sync.outbox import Outbox
+    from itsms_sync.outbox import Outbox, Uptime
     from itsms_sync.reconciling import Cadence, Reconciling
     from itsms_sync.relating import JudgedSource
     from itsms_sync.settings import Secret, Source
@@ -34,6 +36,9 @@ if TYPE_CHECKING:
 
 
 T = TypeVar("T")
+
+BOOT = Path("/proc/sys/kernel/random/boot_id")
+"""Where Linux names this start of the machine."""
 
 
 def wall_clock() -> int:
@@ -55,6 +60,14 @@ class Time:
 REAL_TIME = Time()
 
 
+def uptime(monotonic: Callable[[], float]) -> "Uptime":
+    """Of this machine; where it does not name its starts, of this process."""
+    from itsms_sync.outbox import Uptime
+
+    boot = BOOT.read_text().strip() if BOOT.exists() else secrets.token_hex(16)
+    return Uptime(boot, lambda: int(monotonic() * 1000))
+
+
 class WritingRefused(Exception):
     """Writing was asked for where it must not happen."""
 
@@ -74,6 +87,7 @@ class Wired:
     outbox: "Outbox | None"
     https: Mapping[str, "Http"]
     connectors: Mapping[str, "Connector"]
+    guard: "Guarding"
     stop: "Stop"
     as_of: int | None
     progress: "Progress"
@@ -156,19 +170,52 @@ def wired(
             stack.enter_context(database.writing(url))
         engine = database.connect(url)
         stack.callback(engine.dispose)
-        yield _Builder(configuration, engine, stop, as_of, time).wired(progress)
+        guard = _guard(engine, url, time.wall)
+        yield _Builder(configuration, engine, stop, as_of, time, guard).wired(progress)
+
+
+@contextmanager
+def guarding(configuration: Configuration) -> "Iterator[Guarding]":
+    """The guard alone, with the right to write to the database, for a person's decision."""
+    from itsms_sync.store import database
+
+    url = configuration.database_url()
+    with database.writing(url):
+        engine = database.connect(url)
+        try:
+            yield _guard(engine, url, wall_clock)
+        finally:
+            engine.dispose()
+
+
+def _guard(engine: "Engine", url: str, clock: "Clock") -> "Guarding":
+    from itsms_sync.guarding import Guarding
+    from itsms_sync.store.database import sqlite_path
+    from itsms_sync.store.logbook import Logbook, OpenFile
+
+    path = sqlite_path(url)
+    if path is None:
+        return Guarding(engine, None, None, clock)
+    return Guarding(engine, OpenFile(path), Logbook.beside(path), clock)
 
 
 def rebuild(parts: Wired, configuration: Configuration) -> Wired:
     """The same database, stop and clocks with another configuration, for a reload."""
-    return _Builder(configuration, parts.engine, parts.stop, parts.as_of, parts.time).wired(parts.progress)
+    builder = _Builder(configuration, parts.engine, parts.stop, parts.as_of, parts.time, parts.guard)
+    return builder.wired(parts.progress)
 
 
 class _Builder:
     """Builds the parts in order."""
 
     def __init__(
-        self, configuration: Configuration, engine: "Engine", stop: "Stop", as_of: int | None, time: Time
+        self,
+        configuration: Configuration,
+        engine: "Engine",
+        stop: "Stop",
+        as_of: int | None,
+        time: Time,
+        guard: "Guarding",
     ) -> None:
         from itsms_sync.store.ingested import Ingested
 
@@ -178,6 +225,8 @@ class _Builder:
         self._stop = stop
         self._as_of = as_of
         self._time = time
+        self._uptime = uptime(time.monotonic)
+        self._guard = guard
         self._https: dict[str, Http] = {}
         self._plugins = {name: plugin(source.system) for name, source in self._settings.sources.items()}
         self._ingested = {
@@ -193,7 +242,7 @@ class _Builder:
 
         outbox, sources = self._outbox(), self._read_sources()
         clock, monotonic = self._time.wall, self._time.monotonic
-        ingest = Ingest(self._engine, clock, progress)
+        ingest = Ingest(self._engine, clock, progress, self._guard)
         reconciling = Reconciling(self._engine, ingest, self._cadence(), clock, monotonic, progress)
         judging = Judging(self._engine, self._configuration.library, self._judged())
         cycle = Cycle(
@@ -206,6 +255,8 @@ class _Builder:
             judging,
             outbox,
             self._rules(),
+            self._written_to(),
+            self._guard,
             self._time.wall,
             self._following(),
         )
@@ -225,6 +276,7 @@ class _Builder:
             outbox=outbox,
             https=self._https,
             connectors=self._connectors,
+            guard=self._guard,
             stop=self._stop,
             as_of=self._as_of,
             progress=progress,
@@ -369,7 +421,15 @@ class _Builder:
         http = self._https[tickets.target]
         deadline = int(http.limits.write_total_s * 1000)
         target = Target(self._connectors[tickets.target], deadline, self._basis(tickets.target))
-        return Outbox(self._engine, {tickets.target: target}, self._time.wall, tickets.unclear_limit)
+        return Outbox(self._engine, {tickets.target: target}, self._time.wall, self._uptime, tickets.unclear_limit)
+
+    def _written_to(self) -> "WrittenTo | None":
+        from itsms_sync.cycle import WrittenTo
+
+        tickets = self._settings.tickets
+        if tickets is None:
+            return None
+        return WrittenTo(tickets.target, self._ingested[tickets.target].source_id, self._connectors[tickets.target])
 
     def _basis(self, target: str) -> str:
         """Hash of what may cure a refusal: how the target is configured, and the documents that texts come from."""

@@ -188,7 +188,7 @@ class Site:
 
     def read(self, system: str, kind: str) -> None:
         self.ingested[system].begin_kind(kind, ("state",), T0)
-        self.ingested[system].end_kind(kind)
+        self.ingested[system].end_kind(kind, None)
 
     def learn(self, system: str, record: Record, *events: Event) -> None:
         with self.engine.begin() as connection:

@@ -161,7 +161,7 @@ def test_a_job_that_raises_stops_neither_the_others_nor_the_daemon() -> None:
     ):
         scene.daemon.daily(name, "00:05", job)
     # The calendar looks at the machine's clock, so the test makes it run everything rather than wait for midnight.
-    scene.daemon._calendar().run_all(delay_seconds=0)
+    scene.daemon._calendar.run_all(delay_seconds=0)
     assert ["first", "broken", "last"] == done
     assert [("first", "done"), ("broken", "failed"), ("last", "done")] == [
         (fields["name"], fields["outcome"]) for _, _, fields in scene.log.lines
@@ -173,9 +173,20 @@ def test_jobs_run_at_their_time_of_day_in_utc() -> None:
 
     scene = Scene()
     scene.daemon.daily("reload", "00:05", lambda: None)
-    (job,) = scene.daemon._calendar().jobs
+    (job,) = scene.daemon._calendar.jobs
     next_run = job.next_run.astimezone(UTC)
     assert ("00:05", True) == (f"{next_run:%H:%M}", next_run > datetime.now(UTC))
+
+
+def test_a_clock_that_was_a_year_ahead_when_a_job_was_planned_does_not_keep_it_waiting() -> None:
+    from datetime import timedelta
+
+    scene = Scene(end=1010)
+    scene.daemon.daily("reload", "00:05", lambda: None)
+    (job,) = scene.daemon._calendar.jobs
+    job.next_run += timedelta(days=365)
+    scene.run()
+    assert scene.daemon._calendar.idle_seconds <= 24 * 3600
 
 
 # --- reload

@@ -471,28 +471,42 @@ def test_an_index_that_lags_makes_no_second_ticket(desk: Desk, lag: int | None) 
 # --- the clock
 
 
-def test_a_clock_that_was_set_back_by_two_hours_delays_and_does_not_block(desk: Desk) -> None:
-    desk.tracker.before_write = [Unavailable("no route"), unclear()]
-    desk.intend("R.1.g1")
-    desk.intend("R.2.g1")
-    desk.perform()
-    desk.time.wrong_by = -2 * HOUR
-    desk.time.real += 2 * HOUR + QUARANTINE
-    desk.perform()
-    assert {"R.1.g1": "done", "R.2.g1": "done"} == desk.states()
-
-
-def test_a_clock_that_was_set_back_by_days_begins_the_quarantine_anew(desk: Desk) -> None:
+@pytest.mark.parametrize("step", [-3 * 24 * HOUR, -2 * HOUR, 2 * HOUR, 3 * 24 * HOUR])
+def test_no_step_of_the_clock_changes_how_long_an_unclear_outcome_waits(desk: Desk, step: int) -> None:
     desk.tracker.after_write = [unclear()]
     desk.intend()
     desk.perform()
-    desk.time.wrong_by = -3 * 24 * HOUR
+    desk.time.wrong_by = step
     for _ in range(3):
         desk.time.real += 1000
         assert (1, []) == ((report := desk.perform()).unclear, report.adopted)
-    desk.time.real += QUARANTINE
+        assert desk.time() + QUARANTINE - (desk.time.real - START) == report.settles_at
+    desk.time.real = START + QUARANTINE
     assert ["CAPA-1"] == desk.perform().adopted
     assert 1 == len(desk.tracker.writes)
+
+
+def test_after_another_start_of_the_machine_the_wait_begins_anew(desk: Desk) -> None:
+    desk.tracker.after_write = [unclear()]
+    desk.intend()
+    desk.perform()
+    desk.time.real += QUARANTINE - 1000
+    desk.time.boot = "second"
+    assert desk.time() + QUARANTINE == desk.perform().settles_at
+    desk.time.real += QUARANTINE - 1000
+    assert 1 == desk.perform().unclear
+    desk.time.real += 1000
+    assert ["CAPA-1"] == desk.perform().adopted
+
+
+@pytest.mark.parametrize("step", [-2 * HOUR, 2 * HOUR])
+def test_a_step_of_the_clock_does_not_block_what_was_surely_not_sent(desk: Desk, step: int) -> None:
+    desk.tracker.before_write = [Unavailable("no route")]
+    desk.intend()
+    desk.perform()
+    desk.time.wrong_by = step
+    desk.time.real += RETRY_AFTER
+    assert ["CAPA-1"] == desk.perform().sent
 
 
 def test_a_wait_from_a_clock_that_was_days_ahead_ends(desk: Desk) -> None:
@@ -568,7 +582,7 @@ FAULTS = st.sampled_from(["none", "none", "not sent", "lost before", "lost after
 PASSES = st.lists(
     st.tuples(
         st.integers(0, 2 * QUARANTINE),  # time that goes by before the pass
-        st.integers(0, 5 * HOUR),  # by how much the clock is set back before it
+        st.integers(-5 * HOUR, 5 * HOUR),  # by how much the clock is set back before it, or forth
         FAULTS,
         st.one_of(st.just(-1), st.integers(1, 12)),  # step of the target at which the process ends
         st.one_of(st.just(-1), st.integers(1, 12)),  # look at the clock at which it ends
@@ -580,6 +594,7 @@ PASSES = st.lists(
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(PASSES, st.integers(0, LAG * 1000), st.integers(1, 3))
 @example([(0, 0, "lost after", -1, -1), (1, 4 * HOUR, "none", -1, -1)], LAG * 1000, 1)
+@example([(0, 0, "lost after", -1, -1), (1, -4 * HOUR, "none", -1, -1)], LAG * 1000, 1)
 def test_no_crash_and_no_lag_makes_a_second_ticket(
     passes: list[tuple[int, int, str, int, int]], lag: int, number: int
 ) -> None:

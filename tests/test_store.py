@@ -22,6 +22,7 @@ from sqlalchemy import Engine, Table, delete, func, select, update
 from itsms_sync.configuration import read_library
 from itsms_sync.conformance.verdicts import GAP
 from itsms_sync.connector import LoggedOut, Plugin, Refused, Unavailable
+from itsms_sync.guarding import Guarding
 from itsms_sync.ingest import DIRECTORY_EVERY, Fields, Ingest, ReadSource, SourceReport
 from itsms_sync.judging import JudgementReport, Judging
 from itsms_sync.procedures.library import Library
@@ -55,6 +56,8 @@ from itsms_sync.store.schema import metadata
 
 MAPPINGS = Path(__file__).parent.parent / "mappings"
 T0 = 1_800_000_000_000
+LATEST = 4_000_000_000_000
+"""The source's clock, later than any instant that is judged as of, so that all of it was read."""
 MINUTE, HOUR, DAY = 60_000, 3_600_000, 24 * 3_600_000
 
 
@@ -284,7 +287,7 @@ def change_row(
 def page(*given_rows: Row, cursor: str = "c1", gaps: Sequence[Gap] = (), kind: str = "incident", **more: Any) -> Page:
     stream = given_rows[0].stream if given_rows else more.pop("stream", kind)
     facts = translate(kind, given_rows)
-    values = {"closed": True, "server_time": T0, "fields": FIELDS, **more}
+    values = {"closed": True, "server_time": LATEST, "fields": FIELDS, **more}
     return Page(
         stream=stream,
         rows=given_rows,
@@ -309,7 +312,8 @@ class Desk:
 
     def poll(self, **answers: Any) -> SourceReport:
         self.connector.answers = answers
-        return Ingest(self.engine, self.clock, self.progress).poll(self.read)
+        guard = Guarding(self.engine, None, None, self.clock)
+        return Ingest(self.engine, self.clock, self.progress, guard).poll(self.read)
 
     @property
     def ingested(self) -> Ingested:

@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import Engine, select
 
 from itsms_sync.connector import Refused
-from itsms_sync.outbox import Outbox, OutboxReport, Target, obey, pack
+from itsms_sync.outbox import Outbox, OutboxReport, Target, Uptime, obey, pack
 from itsms_sync.records import (
     Action,
     Block,
@@ -47,6 +47,8 @@ class Time:
 
     real: int = START
     wrong_by: int = 0
+    boot: str = "first"
+    """Which start of the machine it is."""
 
     def __call__(self) -> int:
         return self.real + self.wrong_by
@@ -176,7 +178,8 @@ class Desk:
     def outbox(self) -> Outbox:
         """A new one each time, as after a restart: it remembers nothing."""
         target = Target(self.tracker, DEADLINE, self.basis)
-        return Outbox(self.engine, {"jira": target}, self.time, self.unclear_limit)
+        uptime = Uptime(self.time.boot, lambda: self.time.real)
+        return Outbox(self.engine, {"jira": target}, self.time, uptime, self.unclear_limit)
 
     def perform(self, max_writes: int = 25) -> OutboxReport:
         return self.outbox.perform(max_writes)

@@ -23,7 +23,7 @@ from connectors.jira.translate import APPROVALS, PENDING, RUNNING, SLAS
 from connectors.jira.transport import Denied, Site, documented
 from connectors.jira.walk import Batch, Cursor, Question, Walk, checked
 from itsms_sync.connector import Access, Unavailable
-from itsms_sync.records import Gap, Page, Row, Window
+from itsms_sync.records import Gap, Millis, Page, Row, Window
 
 Json = Mapping[str, Any]
 RowsOf = Callable[[Json, str], list[Row]]
@@ -114,7 +114,7 @@ class Desk:
             self._check(kind, fields)
             for stream, question in questions.items():
                 cursor = cursor if stream == kind else ""
-                for page in reading.pages(stream, question, window, _Place.read(cursor)):
+                for page in reading.pages(stream, question, window, _Place.read(cursor).reaching(window.reach)):
                     cursor = page.cursor
                     yield page
         except Denied as denial:
@@ -141,6 +141,9 @@ class _Place:
     def read(text: str) -> "_Place":
         cursor = Cursor.read(text)
         return _Place(cursor, tuple(map(str, json.loads(text or "{}").get("unread", ()))))
+
+    def reaching(self, back: Millis) -> "_Place":
+        return replace(self, cursor=self.cursor.reaching(back))
 
     def __str__(self) -> str:
         if not self.unread:

@@ -22,7 +22,7 @@ from connectors.jira.translate import APPROVALS, COMMENTS, GATEWAY, HISTORY, ISS
 from connectors.jira.transport import Denied, Edition, Site, documented, edition_of
 from connectors.jira.values import COMMENT, Fields, person, shape
 from connectors.jira.walk import Cursor, Question, Walk, stamped
-from itsms_sync.connector import Access, Refused
+from itsms_sync.connector import Access, Refused, Unavailable
 from itsms_sync.http import http_date_millis
 from itsms_sync.records import (
     Configuration,
@@ -32,6 +32,7 @@ from itsms_sync.records import (
     Gone,
     Group,
     Identity,
+    Mark,
     Millis,
     Page,
     Person,
@@ -83,15 +84,34 @@ class Jira:
                 f"{self._access.name}: the site is not {self._options.deployment}, as the option deployment says, but "
                 f"{edition}; correct the address or the option"
             )
+        date = http_date_millis(headers.get("Date"))
+        if at is not None and date is not None:
+            self._site.dated_ahead(date - at)
         _, _, cloud = self._access.url.partition(GATEWAY)
+        cloud = cloud.strip("/")
         return Identity(
             product="Jira Cloud" if edition is Edition.CLOUD else "Jira Data Center",
             version=version,
-            instance="#".join(filter(None, (address or self._access.url, cloud.strip("/")))),
+            instance="#".join(filter(None, (address or self._access.url, cloud))),
             account=account,
-            server_time=at or http_date_millis(headers.get("Date")),
+            server_time=at or date,
             simulated="simulator" in headers.get("Server", ""),
+            marks=self._marks(edition, address or self._access.url, cloud),
         )
+
+    def _marks(self, edition: Edition, address: str, cloud: str) -> Mapping[str, str]:
+        """A site of Cloud has an id that nothing else has. Data Center tells no more than the address that it believes
+        to have, which a copy of its database keeps until somebody corrects it.
+        """
+        if edition is Edition.CLOUD and not cloud:
+            cloud = self._cloud_id()
+        return {mark: value for mark, value in ((Mark.ADDRESS, address), (Mark.INSTANCE, cloud)) if value}
+
+    def _cloud_id(self) -> str:
+        try:
+            return self._site.get("/_edge/tenant_info", lambda body: str(body["cloudId"]))
+        except (Denied, Unavailable):  # not behind every proxy; what is not known raises no objection
+            return ""
 
     # --- reading
 
@@ -141,7 +161,7 @@ class Jira:
         question = Question(self._options.projects, tuple(fields.asked), condition, expand)
         histories, seen = Histories(self._site), False
         walk = Walk(self._site, question, window.overlap, window.page_size)
-        for batch in walk.pages(Cursor.read(window.cursors.get(ISSUES, ""))):
+        for batch in walk.pages(Cursor.read(window.cursors.get(ISSUES, "")).reaching(window.reach)):
             seen = seen or bool(batch.issues)
             with documented("an issue or its history"):
                 logs, cut = _logs(histories, batch.issues)

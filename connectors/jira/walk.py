@@ -85,6 +85,10 @@ class Cursor:
         held = {} if self.at is None else {"at": self.at, "ids": sorted(self.ids)}
         return json.dumps(held, separators=(",", ":"))
 
+    def reaching(self, back: Millis) -> "Cursor":
+        """The same, beginning earlier by ``back``; what was read already comes again."""
+        return self if not back or self.at is None else Cursor(self.at - back)
+
     def has(self, issue: Json, by: str) -> bool:
         """Whether the issue was seen as it stands."""
         return second(issue, by) == self.at and str(issue["id"]) in self.ids

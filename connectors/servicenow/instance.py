@@ -35,6 +35,7 @@ from itsms_sync.records import (
     Gone,
     Group,
     Identity,
+    Mark,
     Millis,
     Page,
     Person,
@@ -79,6 +80,8 @@ _NO_TRAIL = "deletes are only found by reconciliation until then"
 _AUDIT_OFF = ("not-asked", "the option audit is off: of the past only what each poll found is known")
 _CHOICE = ("sys_id", "name", "element", "value", "label", "language")
 _COLUMN = ("sys_id", "name", "element", "internal_type")
+_BUILD = "glide.buildtag.last"
+_PROPERTIES = (_BUILD, "instance_id", "instance_name")
 _PAGE = 1000
 """Rows per page of the reference tables, whose rows are small."""
 
@@ -103,8 +106,9 @@ class ServiceNow:
     def identify(self) -> Identity:
         """Instance, account and server time.
 
-        The instance is its host and the id of our own account there. The id changes when an instance is overwritten by
-        a clone of one in which the account was made separately; a second clone of the same origin cannot be told.
+        The instance is its host and the id of our own account there, and by ServiceNow's own id of the installation,
+        where the account may read it. A clone brings along the account's id of its origin and leaves the installation
+        its own, so one of the two changes; a second clone of the same origin over the same instance cannot be told.
         """
         named = self._access.credential().get("username", "")
         if "^" in named:
@@ -125,24 +129,32 @@ class ServiceNow:
                 "sys_user does not show who we are: let the account read its own user record, or name it "
                 "as username in the credential"
             )
-        host = urlsplit(self._access.url).netloc
+        host, properties = urlsplit(self._access.url).netloc, self._properties()
+        found = {
+            Mark.ADDRESS: host,
+            Mark.NAME: properties.get("instance_name"),
+            Mark.INSTANCE: properties.get("instance_id"),
+            Mark.ACCOUNT: plain(own[0]["sys_id"]) if own else None,
+        }
         return Identity(
             product="ServiceNow",
-            version=self._version(),
+            version=properties.get(_BUILD) or "unknown",
             instance=f"{host}#{plain(own[0]['sys_id'])}" if own else host,
             account=account,
             server_time=answer.server_time,
             simulated="simulator" in answer.server.lower(),
+            marks={mark: value for mark, value in found.items() if value},
         )
 
-    def _version(self) -> str:
-        """The build, which few accounts may read."""
+    def _properties(self) -> Mapping[str, str]:
+        """Build and identity of the instance, which few accounts may read."""
+        condition = f"nameIN{','.join(_PROPERTIES)}^ORDERBYsys_id"
         try:
-            answer = self._ask_one("sys_properties", "name=glide.buildtag.last", ("name", "value"))
+            rows = self._tables.ask(Question("sys_properties", condition, ("name", "value"), _PAGE)).rows
         except Denied:
-            return "unknown"
-        found = [plain(row.get("value")) for row in answer.rows if plain(row.get("name")) == "glide.buildtag.last"]
-        return (found and found[0]) or "unknown"
+            return {}
+        named = ((plain(row.get("name")), plain(row.get("value"))) for row in rows)
+        return {name: value for name, value in named if name in _PROPERTIES and value}
 
     def _ask_one(self, table: str, query: str, fields: tuple[str, ...]) -> Answer:
         return self._tables.ask(Question(table, query, fields, limit=2))

@@ -25,6 +25,8 @@ from itsms_sync.records import Facts, Gap, Millis, Page, Row, Window
 Cells = Mapping[str, Any]
 Key = tuple[Millis, str]
 _BEGINNING = -(10**18)
+_CLOCKS_APART = 15 * 60_000
+"""How far the clock that dates answers, perhaps a proxy's, may be from the one that stamps rows (ms)."""
 _UNKNOWN = "This part of the history stays unknown until then."
 _MOST_PARKED = 50
 """Broken rows that one poll asks for again."""
@@ -90,12 +92,20 @@ class Cursor:
         """No row that was asked for is older."""
         return self.start if self.at is None else self.at
 
+    def reaching(self, back: Millis) -> "Cursor":
+        """The same, beginning earlier by ``back``; what was read already comes again."""
+        if not back or self.floor is None:
+            return self
+        start = min(self.floor, self.floor if self.low is None else self.low) - back
+        return Cursor(start=start // 1000 * 1000)
+
     def advanced(self, last: Key, server_time: Millis | None, overlap: Millis) -> "Cursor":
         """Behind the last row of a page that was answered at ``server_time``."""
         at, sys_id = last
         low = self.low
-        if server_time is not None and at > server_time - overlap:
-            low = min(server_time - overlap, at if low is None else low)
+        if server_time is not None and at > server_time - overlap - _CLOCKS_APART:
+            reached = min(server_time, at) - overlap
+            low = reached if low is None else min(low, reached)
         return replace(self, at=at, id=sys_id, low=low)
 
     def closed(self, server_time: Millis | None, overlap: Millis) -> "Cursor":
@@ -119,7 +129,7 @@ def read(tables: Tables, kind: str, stream: Stream, window: Window) -> Iterator[
     reading = _Reading(tables, kind, stream, window)
     try:
         parked = [sys_id for sys_id in window.parked.get(stream.name, ()) if "^" not in sys_id][:_MOST_PARKED]
-        for page in reading.pages(Cursor.read(cursor)):
+        for page in reading.pages(Cursor.read(cursor).reaching(window.reach)):
             cursor = page.cursor
             yield reading.with_mended(page, parked) if parked else page
             parked = []

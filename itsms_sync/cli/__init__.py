@@ -20,6 +20,7 @@ COMMANDS = {
     "nonconformities": ("reading", "Requirements that are suspected not to be fulfilled."),
     "actions": ("reading", "Corrective-action tickets and what is still to be sent."),
     "outbox": ("outbox", "Writes that wait, were refused or need a person: list, show, replay, release."),
+    "guard": ("guarding", "Why nothing is written, and how to go on."),
     "explain": ("reading", "One case: what was read, what was judged, and why."),
     "assess": ("documents", "Judge an event log (CSV, XES, Parquet) without a database."),
     "simulate": ("working", "Serve the simulator of one system."),

@@ -56,7 +56,7 @@ def reading(config: "Configuration") -> "Iterator[Connection]":
 )
 @click.option("--streams", is_flag=True, help="Also the newest poll of each table and resource.")
 def status(config: Path, as_json: bool, health: int | None, streams: bool) -> None:
-    from itsms_sync.store import reports
+    from itsms_sync.store import guarded, reports
 
     settings = configuration(config)
     with reading(settings) as connection:
@@ -71,6 +71,7 @@ def status(config: Path, as_json: bool, health: int | None, streams: bool) -> No
         ]
         gaps = reports.gaps(connection)
         compared = reports.reconciliations(connection)
+        objections = guarded.objections(connection)
         outbox = reports.intents_by_state(connection)
         tickets = reports.tickets_by_fate(connection)
         needed = [w for w in reports.writes(connection) if w["state"] in ("parked", "asked")]
@@ -82,6 +83,9 @@ def status(config: Path, as_json: bool, health: int | None, streams: bool) -> No
         screen.json(
             {
                 "last_cycle": screen.with_iso([last])[0] if last is not None else None,
+                "objections": [
+                    {"subject": one.subject, "reason": one.reason, "message": one.message} for one in objections
+                ],
                 "sources": screen.with_iso(sources),
                 "gaps": screen.with_iso(gaps),
                 "reconciled": screen.with_iso(compared),
@@ -93,6 +97,9 @@ def status(config: Path, as_json: bool, health: int | None, streams: bool) -> No
         )
         return
     screen.say(f"last finished cycle: {screen.when(last['ended_at']) if last is not None else 'none yet'}\n")
+    for objection in objections:
+        screen.wrapped(f"READING ONLY: {objection.message}.")
+        screen.say()
     show_sources(sources, streams=streams)
     if not streams:
         screen.say("`status --streams` tells it of each table and resource.\n")
@@ -121,6 +128,8 @@ def _tell_health(last: dict[str, Any] | None, minutes: int) -> None:
     if last is None:
         screen.fail("no cycle was finished yet", screen.UNAVAILABLE)
     age = (wall_clock() - last["ended_at"]) / 60_000
+    if age < -1:
+        screen.fail("the last finished cycle lies ahead: this machine's clock was set back", screen.UNAVAILABLE)
     if age > minutes:
         screen.fail(f"the last finished cycle is {age:.0f} minutes old", screen.UNAVAILABLE)
     screen.say(f"healthy: the last cycle was finished {max(age, 0):.1f} minutes ago")
@@ -137,17 +146,21 @@ def show_sources(sources: list[dict[str, Any]], *, streams: bool) -> None:
             s["system"],
             s["account"] or "–",
             screen.when(s["covered_until_at"]),
-            screen.lasting(now - s["covered_until_at"])
+            screen.lasting(now + (s["skew"] or 0) - s["covered_until_at"])
             if s["covered_until_at"] is not None
             else "never read to its end",
+            screen.ahead(s["skew"]),
             s["records"],
             s["payloads"],
             _state(s),
         )
         for s in sources
     ]
-    heads = ["source", "system", "account", "complete up to", "ago", "records", "raw rows", "state"]
+    heads = ["source", "system", "account", "complete up to", "ago", "clock", "records", "raw rows", "state"]
     screen.table("Sources: how fresh", heads, rows, right=["records", "raw rows"])
+    for source in sources:
+        if clock := screen.clock_told(source["name"], source["skew"]):
+            screen.wrapped(clock)
     if not streams:
         return
     heads = ["source", "stream", "read at", "window", "complete up to", "rows", "new"]

@@ -118,6 +118,26 @@ def lasting(millis: int) -> str:
     return f"{max(millis, 0) // 1000} s"
 
 
+def ahead(skew: int | None) -> str:
+    """How the clock of a source stands to ours: ``12 min ahead``, ``2 h behind``, or a dash for less than a second or
+    one that was not told."""
+    if skew is None or abs(skew) < 1000:
+        return "–"
+    return f"{lasting(abs(skew))} {'ahead' if skew > 0 else 'behind'}"
+
+
+def clock_told(name: str, skew: int | None) -> str:
+    """A sentence about a clock that is off by minutes; blank for any other."""
+    from itsms_sync.clocks import SAID_FROM
+
+    if skew is None or abs(skew) < SAID_FROM:
+        return ""
+    return (
+        f"the clock of {name} is {ahead(skew)}, seen from this machine: one of the two is wrong; set this machine's by "
+        "NTP, or tell the administrator of the other. Cases are judged by the clock of their source"
+    )
+
+
 def iso(millis: int | None) -> str | None:
     """The same for machines."""
     if millis is None:

@@ -72,19 +72,16 @@ def once(config: Path, dry_run: bool, fail_on: str | None, as_of: int | None, as
 
 def settled(parts: "Wired", outbox: "OutboxReport | None") -> "OutboxReport | None":
     """Waits until writes of unclear outcome can be looked up, so that one run leaves nothing in doubt."""
-    from itsms_sync.wiring import wall_clock
-
-    rules = parts.configuration.settings.tickets
-    while outbox is not None and outbox.unclear and outbox.settles_at is not None and rules is not None:
-        seconds = max(0.0, (outbox.settles_at - wall_clock()) / 1000)
+    while outbox is not None and outbox.unclear and outbox.settles_at is not None:
+        seconds = max(0.0, (outbox.settles_at - parts.time.wall()) / 1000)
         screen.note(
             f"{outbox.unclear} write(s) of unclear outcome: waiting {seconds:.0f} s until the target must show them "
             "(stopping now is safe; the next run goes on from here)"
         )
         with parts.stop.interruptible():
-            time.sleep(seconds + 0.05)
-        assert parts.outbox is not None
-        outbox = outbox.plus(parts.outbox.perform(rules.max_writes_per_cycle))
+            parts.time.sleep(seconds + 0.05)
+        acted = parts.cycle.act()
+        outbox = outbox if acted is None else outbox.plus(acted)
     return outbox
 
 
@@ -96,9 +93,13 @@ def told(report: "CycleReport", outbox: "OutboxReport | None", parts: "Wired") -
 
 def show_cycle(report: "CycleReport", outbox: "OutboxReport | None", parts: "Wired", *, dry_run: bool) -> None:
     """A cycle for people: what was done, what drifted, where to look."""
+    for objection in report.objections:
+        screen.wrapped(f"READING ONLY: {objection.message}.")
     for source in report.sources:
         problem = f"; {source.problem}" if source.problem else ""
         screen.say(f"read {source.name}: {source.rows:,} rows, {source.new_rows:,} of them new{problem}")
+        if clock := screen.clock_told(source.name, source.skew):
+            screen.wrapped(f"  {clock}")
         for gap in screen.alike(gap._asdict() for gap in source.gaps):
             more = f" (and {gap['count'] - 1:,} more of {gap['stream']})" if gap["count"] > 1 else ""
             screen.say(f"  gap: {gap['message']}{more}")
@@ -269,11 +270,15 @@ def simulate(
 @json_option
 def replay(config: Path, as_of: int | None, as_json: bool) -> None:
     from itsms_sync.replay import replay as rebuild_all
-    from itsms_sync.wiring import wall_clock
 
     with working(configuration(config), as_of=as_of) as parts:
         report = rebuild_all(
-            parts.engine, parts.sources, parts.judging, parts.now_of_last_judgement(), wall_clock(), screen.Progress()
+            parts.engine,
+            parts.sources,
+            parts.judging,
+            parts.now_of_last_judgement(),
+            parts.time.wall(),
+            screen.Progress(),
         )
     if as_json:
         screen.json(

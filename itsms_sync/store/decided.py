@@ -63,6 +63,8 @@ class StoredIntent:
     basis: str | None
     held_at: int | None
     released_at: int | None
+    boot: str | None
+    uptime: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -345,6 +347,8 @@ def intents(connection: Connection, states: Sequence[str], key: str | None = Non
             row.basis,
             row.held_at,
             row.released_at,
+            row.boot,
+            row.uptime,
         )
         for row in rows
     ]

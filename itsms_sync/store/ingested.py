@@ -112,8 +112,8 @@ class Ingested:
             row = connection.execute(select(source).where(source.c.id == self.source_id)).one()
         return StoredSource(row.id, row.name, row.instance, row.directory_at)
 
-    def identified(self, identity: Identity, at: int) -> None:
-        """Remembers who answered."""
+    def identified(self, identity: Identity, skew: int | None, at: int) -> None:
+        """Remembers who answered, and by how much its clock is ahead of ours (ms)."""
         with self._engine.begin() as connection:
             connection.execute(
                 update(source)
@@ -123,6 +123,7 @@ class Ingested:
                     account=identity.account,
                     server_time=identity.server_time,
                     seen_at=at,
+                    skew=func.coalesce(skew, source.c.skew),
                 )
             )
 
@@ -150,11 +151,20 @@ class Ingested:
             rows = connection.execute(select(cursor.c.stream, cursor.c.value).where(of_kind))
             return dict(rows.all())
 
-    def end_kind(self, kind: str) -> None:
-        """All that the source had to say of the kind was read (or will not be told)."""
+    def end_kind(self, kind: str, skew: int | None) -> None:
+        """All that the source had to say of the kind was read (or will not be told), with its clock ahead of ours by
+        ``skew`` (ms; ``None``: as before).
+        """
+        mine = and_(reading.c.source_id == self.source_id, reading.c.kind == kind)
+        values = {"unfinished_since": None, "skew": func.coalesce(skew, reading.c.skew)}
+        with self._engine.begin() as connection:
+            connection.execute(update(reading).where(mine).values(values))
+
+    def skew_of(self, kind: str) -> int | None:
+        """By how much the source's clock was ahead of ours when the kind was last read to its end (ms)."""
         mine = and_(reading.c.source_id == self.source_id, reading.c.kind == kind)
         with self._engine.begin() as connection:
-            connection.execute(update(reading).where(mine).values(unfinished_since=None))
+            return connection.execute(select(reading.c.skew).where(mine)).scalar()
 
     def begin_poll(self, connection: Connection, page: Page, at: int, *, named: bool = False) -> int:
         """Opens the coverage record of the window that ``page`` starts, or of ``named`` records, which make none."""

@@ -262,7 +262,8 @@ def tickets_by_fate(connection: Connection) -> dict[str, int]:
 def sources(connection: Connection) -> Rows:
     """Each source with its streams and its freshness: ``covered_until_at``, up to which instant of its own clock every
     stream was read to its end (``None`` if one never was; streams that the source does not serve are in ``not_served``
-    and do not count), ``unfinished`` kinds and, if it does not serve at all, ``problem``."""
+    and do not count), ``unfinished`` kinds and, if it does not serve at all, ``problem``. ``skew``: by how much its
+    clock is ahead of ours (ms)."""
     result = _rows(connection, select(source).order_by(source.c.name))
     for row in result:
         row["streams"] = _streams(connection, row["id"])
@@ -272,6 +273,7 @@ def sources(connection: Connection) -> Rows:
         row["covered_until_at"] = min(covered) if covered and None not in covered else None
         row["unfinished"] = list(_unfinished(connection, row["id"]))
         row["problem"] = _problem(connection, row["id"])
+        del row["marks"], row["found"]
         for name, table in (("records", record), ("payloads", payload)):
             counted = select(func.count()).select_from(table).where(table.c.source_id == row["id"])
             row[name] = int(connection.execute(counted).scalar_one())

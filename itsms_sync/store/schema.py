@@ -61,7 +61,20 @@ source = Table(
     Column("account", Text),
     Column("server_time", Instant),
     Column("seen_at", Instant, comment="our clock when the source last identified itself"),
+    Column("skew", BigInteger, comment="by how much the source's clock was then ahead of ours, at least (ms)"),
     Column("directory_at", Instant),
+    Column("marks", Text, comment="JSON: by which the instance is known"),
+    Column("found", Text, comment="JSON: marks of one that answered and is not the known one"),
+)
+
+objection = Table(
+    "objection",
+    metadata,
+    Column("subject", String(60), primary_key=True, comment="name of a source, or database"),
+    Column("reason", String(40), nullable=False),
+    Column("message", Text, nullable=False),
+    Column("raised_at", Instant, nullable=False),
+    comment="Why nothing is written, until it fits again or a person has decided.",
 )
 
 # --- facts as they were read
@@ -103,6 +116,7 @@ reading = Table(
         "compared", Text, nullable=False, default="", comment="ever asked for: where states of a record differ counts"
     ),
     Column("unfinished_since", Instant, comment="a window was begun and not read to its end yet"),
+    Column("skew", BigInteger, comment="of the source's clock when the kind was last read to its end (ms)"),
     comment="Per kind of record: which fields its cursors cover, and whether its newest window is complete.",
 )
 
@@ -465,6 +479,8 @@ intent = Table(
     Column("attempts", Integer, nullable=False, default=0),
     Column("not_before", Instant, nullable=False, default=0),
     Column("sent_at", Instant),
+    Column("boot", String(40), comment="start of the machine from which uptime is counted"),
+    Column("uptime", BigInteger, comment="how long the machine was up when the outcome became unclear (ms)"),
     Column("created_at", Instant, nullable=False),
     Column("done_at", Instant),
     Column("problem", Text),

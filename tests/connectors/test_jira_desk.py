@@ -13,6 +13,7 @@ from connectors.jira.connector import PLUGIN
 from connectors.jira.service import approval_rows, sla_row
 from connectors.jira.translate import translate
 from itsms_sync.connector import Unavailable
+from itsms_sync.guarding import Guarding
 from itsms_sync.ingest import Fields, Ingest, ReadSource
 from itsms_sync.records import Page
 from itsms_sync.store.database import connect
@@ -230,7 +231,11 @@ def test_the_kind_counts_as_unread_until_all_of_it_was_read(desk: Desk) -> None:
     ingested = Ingested(engine, "desk", "jira")
     fields = Fields(("approver", "decision"), frozenset(), frozenset())
     source = ReadSource("desk", desk.connect(simulator), PLUGIN, ingested, {"approval": fields}, 60_000, 1)
-    ingest = Ingest(engine, lambda: round(time.time() * 1000), lambda *_: None)
+
+    def now() -> int:
+        return round(time.time() * 1000)
+
+    ingest = Ingest(engine, now, lambda *_: None, Guarding(engine, None, None, now))
 
     def unread() -> list[str]:
         report = ingest.poll(source)

@@ -18,6 +18,7 @@ from connectors.servicenow.connector import PLUGIN
 from connectors.servicenow.simulator import serve
 from itsms_sync.configuration import read_library
 from itsms_sync.connector import Access
+from itsms_sync.guarding import Guarding
 from itsms_sync.http import Http, Limits, Stop, Transport
 from itsms_sync.ingest import Fields, Ingest, ReadSource
 from itsms_sync.judging import Judging
@@ -88,7 +89,7 @@ class Reader:
             persons, texts = one.fields_of_type("person"), one.fields_of_type("free_text")
             kinds[one.kind] = Fields(names, before.persons | persons, before.texts | texts)
         self._source = ReadSource("desk", PLUGIN.connect(access), PLUGIN, ingested, kinds, 300_000, 1000)
-        self._ingest = Ingest(engine, self._clock, lambda *told: None)
+        self._ingest = Ingest(engine, self._clock, lambda *told: None, Guarding(engine, None, None, self._clock))
         self._judging = Judging(engine, library, [JudgedSource("desk", "servicenow", "servicenow", ingested, ())])
 
     def _clock(self) -> int:

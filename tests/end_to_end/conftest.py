@@ -221,6 +221,11 @@ class Installation:
     def database(self) -> Path:
         return self.folder / "itsms.db"
 
+    @property
+    def logbook(self) -> Path:
+        """What is known of the database outside of it; it belongs to it wherever it is taken."""
+        return self.folder / "itsms.db.logbook"
+
     def start(self, *arguments: str, before: Sequence[str] = COMMAND) -> subprocess.Popen[str]:
         """A command in the background; ``--config`` is added. Hand it to ``ended`` in the end."""
         return subprocess.Popen(

@@ -150,6 +150,7 @@ class Twins:
     def installation(self, settings: Mapping[str, Any]) -> Installation:
         found = self.install(settings)
         shutil.copy(self.first.database, found.database)
+        shutil.copy(self.first.logbook, found.logbook)
         return found
 
 

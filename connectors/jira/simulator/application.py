@@ -12,6 +12,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
+from uuid import NAMESPACE_URL, uuid5
 
 import orjson
 
@@ -40,7 +41,8 @@ class Application:
     def __init__(self, data: Sequence[Path], options: Options, base_url: str) -> None:
         lively = options.desk == "lively"
         configuration, issues = read_site([*DATA, *data] if lively else data)
-        self.clock = Clock()
+        self.clock = Clock(options.clock_offset)
+        self.dated_ahead = options.date_offset
         self.faults = Faults(faults.KINDS, options.seed, monotonic)
         self._options = options
         self._zone = options.zone()
@@ -255,6 +257,7 @@ class Application:
         if path == "/":
             return Response(200, pages.overview(self._site, self._shown["2"]), HTML)
         served: Mapping[tuple[str, str], Callable[[bytes], Response]] = {
+            **({("GET", "/_edge/tenant_info"): self._tenant} if self._options.edition == "cloud" else {}),
             ("GET", "/_sim/ledger"): lambda _: json_response(200, self._ledger()),
             ("GET", "/_sim/faults"): lambda _: json_response(200, self.faults.listed()),
             ("POST", "/_sim/faults"): self._add_faults,
@@ -271,6 +274,9 @@ class Application:
         }
         serve = served.get((request.method, path))
         return serve(request.body) if serve else Response(404, pages.missing(path), HTML)
+
+    def _tenant(self, _: bytes) -> Response:
+        return json_response(200, {"cloudId": str(uuid5(NAMESPACE_URL, self._options.instance))})
 
     def _ledger(self) -> Mapping[str, Any]:
         tally = self._site.tally
@@ -302,7 +308,7 @@ class Application:
         return Response(204)
 
     def _advance(self, body: bytes) -> Response:
-        """``{"advance": seconds}`` moves the site's clock, so that lags and expiries need no waiting."""
+        """``{"advance": seconds}`` sets the site's clock forth, so that lags and expiries need no waiting, or back."""
         self.clock.advance(float(orjson.loads(body)["advance"]))
         return json_response(200, {"now": self.clock.millis()})
 

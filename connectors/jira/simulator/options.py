@@ -14,8 +14,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 class Clock:
     """The machine's time, which a test may move forward so that nobody has to wait for lags and expiries."""
 
-    def __init__(self) -> None:
-        self._ahead = 0
+    def __init__(self, ahead: float = 0.0) -> None:
+        self._ahead = round(ahead * 1000)
 
     def millis(self) -> int:
         """Milliseconds since 1970-01-01T00:00Z."""
@@ -59,6 +59,12 @@ class Options:
     """Failed logins on Data Center after which even the right password is refused; 0 for never."""
     timezone: str = "UTC"
     """Zone of the account's profile: offset of every stamp, meaning of quoted times in JQL."""
+    clock_offset: float = 0.0
+    """Seconds by which the site's clock is wrong, in stamps and in the ``Date`` header."""
+    date_offset: float = 0.0
+    """Seconds by which only the ``Date`` header is wrong, on top."""
+    instance: str = "simulator"
+    """Which site this is: another word is another site, as a copy of all its content is one."""
     search_lag: float = 0.0
     """Seconds until search sees a write."""
     node_lag: float = 0.0
@@ -117,6 +123,13 @@ def _number(text: str) -> float:
     return value
 
 
+def _offset(text: str) -> float:
+    value = float(text)
+    if not -1e9 < value < 1e9:
+        raise ValueError("expected a number of seconds")
+    return value
+
+
 def _switch(text: str) -> bool:
     if text not in ("on", "off", "true", "false"):
         raise ValueError("expected on or off")
@@ -167,6 +180,8 @@ _READERS: dict[str, Any] = {
     "login_headers": _switch,
     "captcha_after": _count,
     "timezone": _zone_name,
+    "clock_offset": _offset,
+    "date_offset": _offset,
     "search_lag": _number,
     "node_lag": _number,
     "limits": _switch,

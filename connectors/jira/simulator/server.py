@@ -221,9 +221,10 @@ class _Connection(asyncio.Protocol):
 
     def _told(self, response: Response) -> tuple[str, Mapping[str, str]]:
         """Status and headers."""
+        ahead = self._application.dated_ahead + response.date_offset
         headers = {
             "Server": "jira-simulator/1",
-            "Date": formatdate(self._application.clock.millis() / 1000 + response.date_offset, usegmt=True),
+            "Date": formatdate(self._application.clock.millis() / 1000 + ahead, usegmt=True),
             **response.headers,
         }
         if response.status != 204:

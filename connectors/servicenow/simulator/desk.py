@@ -94,6 +94,7 @@ class Desk:
         account: str,
         data_policy: bool,
         user_offset: float,
+        instance: str = "simulator",
         plugins: Iterable[str] = (),
         reactions: Sequence[Reaction] = (),
         timers: Sequence[Callable[["Desk", float], None]] = (),
@@ -104,6 +105,7 @@ class Desk:
         self.account_id = ""
         self.data_policy = data_policy
         self.user_offset = user_offset
+        self.instance = instance
         self.access = Access()
         self.planted: dict[str, list[str]] = {}
         self.deleted: dict[tuple[str, str], Row] = {}
@@ -371,7 +373,7 @@ class Desk:
         self._fill("sys_choice", ("name", "element"), stock_choices())
         self._fill("sys_dictionary", ("name", "element"), self._dictionary())
         self._fill("sys_db_object", ("name",), ({"name": name, "label": table_label(name)} for name in self.tables))
-        self._fill("sys_properties", ("name",), _PROPERTIES)
+        self._fill("sys_properties", ("name",), _properties(self.instance))
 
     def _fill(self, name: str, keys: tuple[str, ...], rows: Iterable[Mapping[str, str]]) -> None:
         """Add stock rows whose key no row of the data has."""
@@ -396,11 +398,12 @@ class Desk:
                 }
 
 
-_PROPERTIES = (
-    {"name": "instance_name", "value": "simulator"},
-    {"name": "instance_id", "value": digest("servicenow-simulator")},
-    {"name": "glide.buildtag.last", "value": "glide-australia-12-15-2025__patch1-03-01-2026"},
-)
+def _properties(instance: str) -> tuple[Mapping[str, str], ...]:
+    return (
+        {"name": "instance_name", "value": instance},
+        {"name": "instance_id", "value": digest(f"servicenow-{instance}")},
+        {"name": "glide.buildtag.last", "value": "glide-australia-12-15-2025__patch1-03-01-2026"},
+    )
 
 
 def _values(table: Table, row: Row) -> dict[str, str]:

@@ -36,6 +36,8 @@ class Options:
     """Seconds by which the instance's clock is wrong, in stamps and in the ``Date`` header."""
     date_offset: float = 0.0
     """Seconds by which only the ``Date`` header is wrong, on top."""
+    instance: str = "simulator"
+    """Name of the instance: another one is another instance, as a clone of all its content is one."""
     plugins: str = ""
     """Plug-ins that are active, by comma: ``cim`` (sn_cim_register), ``grc`` (sn_grc_issue), ``major`` (incidents)."""
     metrics: bool = False

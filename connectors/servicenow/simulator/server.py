@@ -453,6 +453,7 @@ def _desk(options: Options, now: Callable[[], float]) -> Desk:
         account=options.user,
         data_policy=options.data_policy,
         user_offset=options.user_offset,
+        instance=options.instance,
         plugins=[name for name in options.plugins.split(",") if name],
         reactions=(
             changes.follow,
