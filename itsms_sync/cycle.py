@@ -145,10 +145,7 @@ class Cycle:
 
     def _steps(self, now: int, learned_at: int, *, dry_run: bool, between: Callable[[], None]) -> CycleReport:
         # What was decided before goes out first: a long read must not hold it up.
-        outbox = None if dry_run else self.act()
-        between()
-        followed = None if dry_run else self._follow()
-        between()
+        outbox, followed = (None, None) if dry_run else self._tend(between)
         reports = []
         for source in self._sources:
             reports.append(self._ingest.poll(source))
@@ -178,21 +175,29 @@ class Cycle:
             self._guard.standing(),
         )
 
+    def _tend(self, between: Callable[[], None]) -> tuple[OutboxReport | None, FollowReport | None]:
+        """Performs what was decided before and looks at our tickets, if the guard lets us; it is asked once for both.
+        What another instance answers would say that our tickets are gone.
+        """
+        if self._outbox is None or self._rules is None or self._following is None:
+            return None, None
+        has_work, is_due = self._outbox.has_work(), self._following.is_due()
+        problem = self._doubt() if has_work or is_due else None
+        between()
+        acted = self._outbox.hold(problem) if problem else self._outbox.perform(self._rules.max_writes)
+        between()
+        if not is_due:
+            return acted, None
+        followed = FollowReport.without(problem) if problem else self._following.run()
+        between()
+        return acted, followed
+
     def act(self) -> OutboxReport | None:
         """Performs what was decided, as far as the guard lets it; ``None`` where no tickets are configured."""
         if self._outbox is None or self._rules is None:
             return None
-        if not self._outbox.has_work():
-            return self._outbox.perform(self._rules.max_writes)
-        problem = self._doubt()
+        problem = self._doubt() if self._outbox.has_work() else None
         return self._outbox.hold(problem) if problem else self._outbox.perform(self._rules.max_writes)
-
-    def _follow(self) -> FollowReport | None:
-        """Looks at our tickets. What another instance answers would say that they are gone."""
-        if self._following is None or not self._following.is_due():
-            return None
-        problem = self._doubt()
-        return self._following.run() if problem is None else FollowReport.without(problem)
 
     def _doubt(self) -> str | None:
         """Why nothing may be written now."""

@@ -1021,7 +1021,7 @@ def test_a_replay_finds_what_was_seen_of_fields_that_no_mapping_names_any_more(e
     desk = lived(engine)
     seen = [e for e in rows(engine, schema.event) if e.witness == "snapshot"]
     desk.ingested.begin_kind("incident", ["category"], T0)
-    desk.ingested.end_kind("incident")
+    desk.ingested.end_kind("incident", None)
     assert {"state"} <= {e.field for e in seen}
     assert [] == replayed(desk).differing
 
