@@ -148,21 +148,10 @@ def _wired(given: Facts) -> Iterator["Wired"]:
 
 
 def _polled(parts: "Wired") -> Facts:
-    from itsms_sync.ingest import Ingest, ReadSource
-    from itsms_sync.wiring import wall_clock
-
-    settings = parts.configuration.settings.sources["bench"]
-    ingested, plugin = parts.sources["bench"]
-    source = ReadSource(
-        "bench",
-        parts.connectors["bench"],
-        plugin,
-        ingested,
-        parts.kinds("bench"),
-        int(settings.overlap.total_seconds() * 1000),
-        settings.page_size,
-    )
-    return _facts(Ingest(parts.engine, wall_clock, parts.progress, parts.guard).poll(source), parts)
+    (source,) = parts.read_sources
+    report = parts.ingest.poll(source)
+    parts.ingest.backfill(source, report, lambda: True)
+    return _facts(report, parts)
 
 
 def _cycled(parts: "Wired") -> Facts:

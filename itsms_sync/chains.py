@@ -21,7 +21,8 @@ from itsms_sync.sms.mapping import Part, ProcessMapping
 from itsms_sync.sms.parts import ASKED, PartFacts, approvals, tasks
 from itsms_sync.sms.relations import Tie, members
 from itsms_sync.sms.witnesses import OBSERVED
-from itsms_sync.store import related
+from itsms_sync.store import coverage, related
+from itsms_sync.store.coverage import Covered
 from itsms_sync.store.judged import audited, events, observations
 from itsms_sync.store.related import OtherRecord, Relation
 
@@ -101,6 +102,46 @@ class Owners:
         return sorted(self.case_of)
 
 
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """How far back the records of a process were read."""
+
+    whole: Sequence[Covered]
+    """Where all that its cases consist of was read."""
+    fields: Mapping[str, Sequence[Covered]]
+    """The same for fields of its records that were not asked for everywhere."""
+
+    def lacks(self, start: int, end: int) -> int | None:
+        """``None`` if all between the two instants was read, else from when on it was (ms)."""
+        if coverage.covers(self.whole, start, end):
+            return None
+        return next((span.start for span in self.whole if end < span.end), end)
+
+    def fields_lacking(self, start: int, end: int) -> frozenset[str]:
+        """Fields that were not asked for all the time between the two instants."""
+        return frozenset(name for name, spans in self.fields.items() if not coverage.covers(spans, start, end))
+
+
+def reach(connection: Connection, library: Library, sources: Mapping[int, str], source_id: int, process: str) -> Reach:
+    """``sources``: id -> name of the mapping. Where cases are led by records of another source, a case is only known
+    once it is certain that no such record names it: that other source has to be read back as far."""
+    kinds = library.kinds(sources[source_id], process)
+    spans = [coverage.kind_covered(connection, source_id, kind) for kind in sorted(kinds)]
+    for other, kind in _paired(library, sources, source_id, process):
+        found = coverage.kind_covered(connection, other, kind)
+        spans.append([span for span in found if span.end == coverage.LAST])
+    own = library.mappings[sources[source_id]].processes[process].kind
+    spans = [found for found in spans if found]  # of a kind without any window it is told that it was not read
+    return Reach(coverage.shared(spans), coverage.uncovered_fields(connection, source_id, own))
+
+
+def _paired(library: Library, sources: Mapping[int, str], source_id: int, process: str) -> Iterator[tuple[int, str]]:
+    """Other sources with cases of the process, if records of two of them may be one case."""
+    known = {id_: library.mappings[name].processes.get(process) for id_, name in sources.items()}
+    if any(mapping is not None and mapping.pair for mapping in known.values()):
+        yield from ((id_, one.kind) for id_, one in known.items() if one is not None and id_ != source_id)
+
+
 class Chains:
     """The surroundings of cases, as of one judgement."""
 
@@ -119,12 +160,19 @@ class Chains:
             for described in library.mappings[source.mapped_by].described()
         }
         self._unread = related.unread_kinds(connection, kinds)
+        self._partly = {**coverage.partly_read(connection), **self._unread}
         self._audited = {key: audited(connection, *key) for key in kinds}
         self._cut = {id_: related.cut_histories(connection, id_) for id_ in self._sources}
 
     def has_history(self, source_id: int, kind: str) -> bool:
         """Whether the source has told of any change in records of this kind."""
         return bool(self._audited[source_id, kind])
+
+    def reach(self, connection: Connection, source_id: int, process: str) -> Reach:
+        """How far back the source's records of the process were read."""
+        return reach(
+            connection, self._library, {id_: s.mapped_by for id_, s in self._sources.items()}, source_id, process
+        )
 
     def is_cut(self, source_id: int, native_id: str) -> bool:
         """Whether the source is known to have kept back a part of the record's history."""
@@ -458,11 +506,11 @@ class Chains:
         for source in self._sources.values():
             for described in self._library.mappings[source.mapped_by].processes.values():
                 names = any(link.inverse and process in link.to for link in described.links.values())
-                if names and (source.id, described.kind) in self._unread:
-                    return self._unread[source.id, described.kind]
+                if names and (source.id, described.kind) in self._partly:
+                    return self._partly[source.id, described.kind]
         for source_id, kind in self._linked_kinds(process, source_ids):
-            if (source_id, kind) in self._unread:
-                return self._unread[source_id, kind]
+            if (source_id, kind) in self._partly:
+                return self._partly[source_id, kind]
         return ""
 
     def _linked_kinds(self, process: str, source_ids: Sequence[int]) -> Iterator[tuple[int, str]]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from itsms_sync.records import (
     Border,
+    Bounds,
     Configuration,
     Directory,
     Facts,
@@ -74,7 +75,15 @@ class Connector(Protocol):
         ...
 
     def pull(self, kind: str, window: Window) -> Iterator[Page] | Gap:
-        """Records and history of ``kind`` since the window's cursors, page by page, each complete and checked."""
+        """Records and history of ``kind`` since the window's cursors and within its bounds, page by page, each complete
+        and checked.
+        """
+        ...
+
+    def bounds(self, kind: str, window: Window) -> Bounds | Gap | None:
+        """The first and the last stamp of any row of ``kind`` within the window's bounds; ``None`` if there is none.
+        Asked for few rows, so that times in which nothing happened cost next to nothing.
+        """
         ...
 
     def present(self, kind: str, window: Window, cursor: str) -> Iterator[Presence] | Gap:
@@ -191,3 +200,5 @@ class Plugin:
     record_url: Callable[[str, str, str, str], str]
     """``(base url, kind, id, label) -> address`` at which a person can read the record."""
     logins: Logins = Logins()
+    whole_records: bool = False
+    """Whether a record comes with its whole history, however old that is."""

@@ -59,6 +59,8 @@ class CycleReport:
                     "rows": s.rows,
                     "new_rows": s.new_rows,
                     "pages": s.pages,
+                    "windows": s.windows,
+                    "behind": s.is_behind,
                     "gaps": len(s.gaps),
                     "problem": s.problem,
                     "clock_ahead_s": None if s.skew is None else round(s.skew / 1000),
@@ -131,26 +133,47 @@ class Cycle:
         self._clock = clock
         self._following = following
 
-    def run(self, now: int, learned_at: int, *, dry_run: bool, between: Callable[[], None]) -> CycleReport:
+    def run(
+        self,
+        now: int,
+        learned_at: int,
+        *,
+        dry_run: bool,
+        between: Callable[[], None],
+        more: Callable[[str], Callable[[], bool]] = lambda name: lambda: True,
+    ) -> CycleReport:
         """``now`` (ms) is what is judged as of; ``learned_at`` is stamped on what is said. ``between`` is called
-        between units of committed work and may raise to stop."""
+        between units of committed work and may raise to stop. ``more`` begins the time in which the past of a source
+        may be read and returns what tells whether it lasts."""
         with self._engine.begin() as connection:
             cycle_id = decided.begin_cycle(connection, now, self._clock())
         self._guard.begin_cycle()
-        report = self._steps(now, learned_at, dry_run=dry_run, between=between)
+        report = self._steps(now, learned_at, dry_run=dry_run, between=between, more=more)
         if not dry_run:
             with self._engine.begin() as connection:
                 decided.end_cycle(connection, cycle_id, report.figures(), self._clock())
         return report
 
-    def _steps(self, now: int, learned_at: int, *, dry_run: bool, between: Callable[[], None]) -> CycleReport:
+    def _steps(
+        self,
+        now: int,
+        learned_at: int,
+        *,
+        dry_run: bool,
+        between: Callable[[], None],
+        more: Callable[[str], Callable[[], bool]],
+    ) -> CycleReport:
         # What was decided before goes out first: a long read must not hold it up.
         outbox, followed = (None, None) if dry_run else self._tend(between)
         reports = []
         for source in self._sources:
             reports.append(self._ingest.poll(source))
             between()
-        served = [source for source, report in zip(self._sources, reports, strict=True) if report.problem is None]
+        served = [source for source, read in zip(self._sources, reports, strict=True) if read.problem is None]
+        for source, read in zip(self._sources, reports, strict=True):
+            if read.problem is None:
+                self._ingest.backfill(source, read, more(source.name))
+            between()
         reconciled = self._reconciling.go_on(served, RECONCILE_AT_ONCE)
         between()
         judgement = self._judging.run(now, learned_at, between=between)

@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 from sqlalchemy import Connection, Engine
 
+from itsms_sync.chains import reach
 from itsms_sync.conformance.kernel import start_of_day
 from itsms_sync.corrective import evidence
 from itsms_sync.corrective.decisions import Decisions, Hits, Identity, Opening, PeriodFigures, Standing, decide
@@ -20,6 +21,7 @@ from itsms_sync.procedures.library import Library
 from itsms_sync.procedures.model import Demand, Procedure, Severity
 from itsms_sync.records import Write
 from itsms_sync.store import decided, outgoing
+from itsms_sync.store.coverage import LAST, is_behind
 from itsms_sync.store.judged import newest_judgement, unfinished
 
 AT_ONCE = (Severity.S1, Severity.S2)
@@ -203,7 +205,7 @@ class _ProcessDeciding:
         taken = decided.decided_periods(self._connection, self._process)
         shares: dict[tuple[int, Identity], tuple[Period, Share]] = {}
         for source in self._sources:
-            for period in closed_months(source.go_live, min(covered, self._now)):
+            for period in self._read_months(source, min(covered, self._now)):
                 for row in decided.figures(self._connection, self._process, source.source_id, period.start, period.end):
                     identity = self._identity(row)
                     if (row.requirement, row.check, row.scope, period.start) in taken:
@@ -212,6 +214,21 @@ class _ProcessDeciding:
                     shares[period.start, identity] = period, share.plus(Share(row.judged, row.deviating, row.unknown))
         ordered = sorted(shares.items(), key=lambda item: item[0][0])
         return [PeriodFigures(identity, period, share) for (_, identity), (period, share) in ordered]
+
+    def _read_months(self, source: LiveSource, covered: int) -> list[Period]:
+        """The closed months of which every case is known, or as much of it as there is to be read."""
+        months = list(closed_months(source.go_live, covered))
+        kinds = {(s.source_id, kind) for s in self._sources for kind in self._library.kinds(s.mapped_by, self._process)}
+        if not is_behind(self._connection, kinds):
+            return months
+        places = {s.source_id: s.mapped_by for s in self._sources}
+        known = reach(self._connection, self._library, places, source.source_id, self._process)
+        return [month for month in months if known.lacks(self._oldest(source, month), LAST - 1) is None]
+
+    def _oldest(self, source: LiveSource, month: Period) -> int:
+        """Since when the source has to be read for all cases that ended in the month to be known."""
+        oldest = decided.oldest_of(self._connection, self._process, source.source_id, month.start, month.end)
+        return month.start if oldest is None else min(oldest, month.start)
 
     def _reading_is_unfinished(self) -> bool:
         """A period is decided once, so not on a read that was cut off."""

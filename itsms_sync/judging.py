@@ -6,15 +6,16 @@ judgement itself is pure and elsewhere (``sms.cases``, ``conformance``).
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 
 import orjson
 import polars as pl
 from sqlalchemy import Connection, Engine
 
 from itsms_sync import __version__
-from itsms_sync.chains import OWN_TICKETS, Accounts, Chains, events_frame, observed_frame, records_frame
+from itsms_sync.chains import OWN_TICKETS, Accounts, Chains, Reach, events_frame, observed_frame, records_frame
 from itsms_sync.conformance.kernel import CHECKS, judge
 from itsms_sync.conformance.verdicts import BY_SHORT_CUT, GONE, NOT_READ, RUNNING, STILL_OPEN, VERDICTS, Status
 from itsms_sync.procedures.library import Library
@@ -26,6 +27,7 @@ from itsms_sync.sms.relations import members
 from itsms_sync.store.decided import covered_until
 from itsms_sync.store.ingested import UNTRACED
 from itsms_sync.store.judged import (
+    OPEN,
     CaseState,
     Judged,
     NewVerdict,
@@ -33,13 +35,16 @@ from itsms_sync.store.judged import (
     StoredVerdict,
     audited,
     begin_judgement,
+    cut,
     due,
     make_all_due,
     newest_judgement,
     note_judged,
+    period_of,
     unfinished,
 )
 from itsms_sync.store.related import make_unread_due, others
+from itsms_sync.store.schema import WAITS
 
 SAID = ["status", "reason", "detail", "at", "recheck_at"]
 """What makes a verdict another one."""
@@ -87,6 +92,8 @@ class Judging:
         with self._engine.begin() as connection:
             documents = self._documents(connection, accounts)
             everything = _begin(connection, documents, now, everything=everything)
+            for source in self._sources:
+                cut(connection, source.id, source.go_live)
         Relating(self._engine, self._library, self._sources).run(between)
         with self._engine.begin() as connection:
             chains = Chains(connection, self._library, self._sources, accounts, now)
@@ -99,7 +106,11 @@ class Judging:
             for kind, processes in self._kinds(source).items():
                 if self._is_unfinished(source, processes):
                     continue  # records and their histories may not fit yet; what stands was said of a whole read
-                parts = [_Part(self, source, process, chains, read) for process in processes]
+                with self._engine.begin() as connection:
+                    parts = [
+                        _Part(self, source, process, chains, read, chains.reach(connection, source.id, process))
+                        for process in processes
+                    ]
                 for part in _batches(self._engine, source.id, kind, parts, read.now):
                     report = report.plus(part)
                     between()
@@ -152,6 +163,7 @@ class Judging:
             "program": __version__,
             "histories": histories,
             "sources": {source.name: source.mapped_by for source in self._sources},
+            "go_live": {source.name: source.go_live for source in self._sources},
             "system_accounts": {name: _digest(names) for name, names in accounts.items()},
         }
 
@@ -189,13 +201,12 @@ def _batches(
 ) -> Iterator[JudgementReport]:
     """Each batch is judged by all processes of its kind before its records count as judged, and is committed before it
     is told."""
-    after = 0
+    place = (0, 0)
     while True:
         with engine.begin() as connection:
-            records = due(connection, source_id, kind, now, after)
+            records, place = due(connection, source_id, kind, now, place)
             if not records:
                 return
-            after = records[-1].id
             reports, rechecks = zip(*[part.judge(connection, records) for part in parts], strict=True)
             note_judged(connection, _earliest(rechecks))
         report = JudgementReport()
@@ -215,7 +226,7 @@ class _Part:
     """One process of one source in one judgement."""
 
     def __init__(
-        self, judging: Judging, source: JudgedSource, process: str, chains: Chains, judgement: _Judgement
+        self, judging: Judging, source: JudgedSource, process: str, chains: Chains, judgement: _Judgement, reach: Reach
     ) -> None:
         self._library = judging._library
         self._judged = Judged(judging._engine, process)
@@ -225,6 +236,7 @@ class _Part:
         self._process = process
         self._chains = chains
         self._judgement = judgement
+        self._reach = reach
 
     def judge(
         self, connection: Connection, records: Sequence[StoredRecord]
@@ -245,23 +257,44 @@ class _Part:
         others = sorted({item.id for item in records} - {item.id for item in cases})
         ids = [item.id for item in cases]
         judged, at = self._judged, self._judgement.learned_at
+        before = judged.counted(connection, sorted([*ids, *others]))
         log = self._log(connection, cases, now)
+        waiting = self._waiting(cases)
         verdicts = self._verdicts(connection, log, ids, now)
         if gone_at is not None:
             verdicts = _ended_for_good(verdicts, [item.tombstone for item in cases])
+        verdicts = _left_open(verdicts, waiting)
         changes = _changes(_with_record_ids(verdicts, ids), judged.current(connection, sorted([*ids, *others])))
         judged.replace(connection, self._judgement.id, changes.superseded, changes.new, at)
         judged.end_deviations(connection, changes.ended, at)
         judged.open_deviations(connection, changes.opened, at)
         judged.keep_states(connection, self._states(log, ids, gone_at))
-        self._settle_untraced(connection, log, cases)
+        self._settle_untraced(connection, log, cases, waiting)
         judged.forget_states(connection, others)
+        judged.tell(connection, self._source.id, judged.counted(connection, ids), before)
         unmapped = {f"{a}={v}": n for a, v, n in log.unmapped.iter_rows()}
         report = JudgementReport(len(ids), len(changes.new), len(changes.opened), len(changes.ended), unmapped=unmapped)
         rechecks = _rechecks(verdicts, log, ids) if gone_at is None else dict.fromkeys(ids)
         vanish = {item.id: item.gone_at for item in cases if gone_at is None and item.gone_at is not None}
         soonest = {id_: min(vanish[id_], at or vanish[id_]) for id_, at in rechecks.items() if id_ in vanish}
-        return report, {**dict.fromkeys(others), **rechecks, **soonest}
+        waits = {ids[case]: WAITS + self._start(cases[case]) for case in waiting}
+        return report, {**dict.fromkeys(others), **rechecks, **soonest, **waits}
+
+    def _start(self, item: StoredRecord) -> int:
+        """From when on its source has to be read for all of its history to be there."""
+        return item.updated if self._source.whole_records or item.created is None else item.created
+
+    def _waiting(self, cases: Sequence[StoredRecord]) -> dict[int, str]:
+        """Cases of which a part of the history is still to be read, and how that is told."""
+        told = ((case, self._reach.lacks(self._start(item), item.updated)) for case, item in enumerate(cases))
+        return {case: f"{NOT_READ} yet: what happened before {_day(at)}" for case, at in told if at is not None}
+
+    def _delivered(self, item: StoredRecord) -> StoredRecord:
+        """Without fields that were not asked for all the time: of these no more is known than of one not delivered."""
+        lacking = self._reach.fields_lacking(self._start(item), item.updated)
+        if not lacking:
+            return item
+        return item._replace(fields={name: value for name, value in item.fields.items() if name not in lacking})
 
     def _cases(self, connection: Connection, records: Sequence[StoredRecord]) -> list[StoredRecord]:
         """The cases of the process among the records: meant by the mapping, not led by another record, not our own."""
@@ -278,9 +311,14 @@ class _Part:
 
     def _log(self, connection: Connection, cases: Sequence[StoredRecord], now: int) -> CaseLog:
         cut = [self._chains.is_cut(self._source.id, item.native_id) for item in cases]
-        frame = records_frame(cases, self._mapping.source_fields(), cut)
         ids = [item.id for item in cases]
-        return from_history(frame, events_frame(connection, ids), self._basis(now), observed_frame(connection, ids))
+        events, observed = events_frame(connection, ids), observed_frame(connection, ids)
+        if self._reach.fields:
+            cases = [self._delivered(item) for item in cases]
+            delivered = [frozenset(item.fields) for item in cases]
+            events, observed = (_of_fields(one, delivered, frozenset(self._reach.fields)) for one in (events, observed))
+        frame = records_frame(cases, self._mapping.source_fields(), cut)
+        return from_history(frame, events, self._basis(now), observed)
 
     def _verdicts(self, connection: Connection, log: CaseLog, ids: Sequence[int], now: int) -> pl.DataFrame:
         versions = self._library.procedures[self._process]
@@ -293,8 +331,11 @@ class _Part:
         fields = self._mapping.audited_fields() if has_history else frozenset()
         return Basis(self._mapping, now, fields, self._judgement.accounts[self._source.name])
 
-    def _settle_untraced(self, connection: Connection, log: CaseLog, cases: Sequence[StoredRecord]) -> None:
-        """What the history ought to tell of these cases and does not is a gap on each; what it tells by now is none."""
+    def _settle_untraced(
+        self, connection: Connection, log: CaseLog, cases: Sequence[StoredRecord], waiting: Collection[int]
+    ) -> None:
+        """What the history ought to tell of these cases and does not is a gap on each, unless more of it is still to be
+        read; what it tells by now is none."""
         fields = self._basis(self._judgement.now).audited
         if not fields:
             return
@@ -304,6 +345,7 @@ class _Part:
         found = [
             Gap(kind, UNTRACED, message, since, at, cases[case].native_id, field)
             for case, field, since, at in rows.iter_rows()
+            if case not in waiting
         ]
         records = [item.native_id for item in cases]
         self._source.ingested.settle_untraced(connection, kind, records, fields, found, self._judgement.learned_at)
@@ -324,9 +366,41 @@ class _Part:
         )
         frame = frame.join(log.cases.select("case", "opened"), on="case", how="left", maintain_order="left")
         return [
-            CaseState(ids[case], opened, entered if state in final else gone_at, state, scope, place, ",".join(visited))
+            CaseState(ids[case], opened, ended, state, scope, place, ",".join(visited), self._period(ended))
             for case, entered, state, scope, place, visited, opened in frame.iter_rows()
+            for ended in (entered if state in final else gone_at,)
         ]
+
+    def _period(self, ended: int | None) -> int:
+        return OPEN if ended is None else period_of(ended, self._source.go_live)
+
+
+def _left_open(verdicts: pl.DataFrame, waiting: Mapping[int, str]) -> pl.DataFrame:
+    """Nothing is said of cases that wait for their history, whatever the part that is there looks like."""
+    if not waiting:
+        return verdicts
+    why = pl.DataFrame({"case": list(waiting), "_why": list(waiting.values())}, schema_overrides={"case": pl.UInt32})
+    joined = verdicts.join(why, on="case", how="left", maintain_order="left")
+    waits = pl.col("_why").is_not_null()
+    return joined.with_columns(
+        pl.when(waits).then(pl.lit(Status.UNKNOWN.value)).otherwise("status").alias("status"),
+        pl.when(waits).then("_why").otherwise("reason").alias("reason"),
+        *(pl.when(~waits).then(name).alias(name) for name in ("at", "recheck_at", "detail")),
+    ).drop("_why")
+
+
+def _of_fields(events: pl.DataFrame, delivered: Sequence[frozenset[str]], doubtful: frozenset[str]) -> pl.DataFrame:
+    """Without changes of doubtful fields in cases that were not delivered with them."""
+    lacking = pl.DataFrame(
+        [(case, name) for case, names in enumerate(delivered) for name in sorted(doubtful - names)],
+        schema={"case": pl.UInt32, "field": pl.String},
+        orient="row",
+    )
+    return events.join(lacking, on=["case", "field"], how="anti", maintain_order="left")
+
+
+def _day(at: int) -> str:
+    return datetime.fromtimestamp(at / 1000, UTC).strftime("%Y-%m-%d %H:%M")
 
 
 def counting(

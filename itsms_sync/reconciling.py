@@ -20,6 +20,7 @@ from itsms_sync.connector import LoggedOut, Refused, Unavailable
 from itsms_sync.ingest import Clock, Ingest, Progress, ReadSource
 from itsms_sync.records import Fate, Gap, Millis, Presence, Record, What
 from itsms_sync.store import reconciled
+from itsms_sync.store.coverage import covers, kind_covered
 from itsms_sync.store.reconciled import COMPARING, CONCLUDING, DONE, STOPPED, Run, StoredState
 from itsms_sync.store.tombstones import MISSED, bury, note, raise_up
 
@@ -221,7 +222,7 @@ class _Work:
         self._source.ingested.border.drop_texts()  # a text is stored with the row that refers to it
         now = self._clock() if server_time is None else server_time
         known, settled = self._states(records), now - self._source.overlap
-        lacking = {one.id: one for one in records if is_missed(one, known.get(one.id), settled)}
+        lacking = {one.id: one for one in self._read_by_now(records) if is_missed(one, known.get(one.id), settled)}
         self._note_older([one for one in records if is_older(one, known.get(one.id))])
         if not lacking:
             return 0
@@ -236,6 +237,12 @@ class _Work:
             note(connection, found, self._clock(), self.run.id)
             self._keep(connection, delay=max(self.run.delay, delay))
         return len(found)
+
+    def _read_by_now(self, records: Sequence[Record]) -> list[Record]:
+        """Those whose last update lies where the past was read; the others are still to come, or are not asked for."""
+        with self._engine.begin() as connection:
+            spans = kind_covered(connection, self._source.ingested.source_id, self.run.kind)
+        return [one for one in records if covers(spans, one.updated, one.updated)]
 
     def _note_older(self, older: Sequence[Record]) -> None:
         if older:

@@ -140,6 +140,18 @@ class Window:
     """Ids of rows of a stream that were broken when they were last read; they are asked for again."""
     reach: Millis = 0
     """How much further back than its cursors this poll begins, once: the source's clock was set back."""
+    since: Millis | None = None
+    """Only rows whose stamp is not before this whole minute; each stream has the stamps by which it is read."""
+    until: Millis | None = None
+    """Only rows whose stamp is before this whole minute. Without it the window goes on to now, and the next one with
+    its cursors is a later poll."""
+
+
+class Bounds(NamedTuple):
+    """The first and the last stamp of what there is to read."""
+
+    first: Millis
+    last: Millis
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from itsms_sync.sms.relations import Tie, named
 from itsms_sync.store import related
 from itsms_sync.store.ingested import Ingested
 from itsms_sync.store.related import Naming, NewRecord, Relation
-from itsms_sync.store.schema import NEW_FACTS
+from itsms_sync.store.schema import DEPENDS, NEW_FACTS
 
 STEPS = 3
 """How far pairs and looked-through links are followed."""
@@ -36,6 +36,10 @@ class JudgedSource:
     """Name of its mapping."""
     ingested: Ingested
     system_accounts: tuple[str, ...]
+    whole_records: bool = False
+    """Whether its records come with their whole history."""
+    go_live: int | None = None
+    """Since when its cases open tickets (ms)."""
 
     @property
     def id(self) -> int:
@@ -159,7 +163,7 @@ class Relating:
                 if not ids:
                     return
                 after = ids[-1]
-                related.make_due(connection, self._dependants(connection, set(ids)), related.DEPENDS)
+                related.make_due(connection, self._dependants(connection, set(ids)), DEPENDS)
             between()
 
     def _dependants(self, connection: Connection, ids: set[int]) -> set[int]:

@@ -202,6 +202,21 @@ _GRANTS = {
 PositiveDuration = Annotated[timedelta, Field(gt=timedelta(0))]
 
 
+Hours = Annotated[str, StringConstraints(pattern=r"^([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d$")]
+"""``HH:MM-HH:MM`` in UTC; they may reach over midnight."""
+
+
+class Backfill(Strict):
+    """How the past of a source is read by the daemon: newest first, between polls."""
+
+    until: date | None = None
+    """How far back, all of it without. What happened before is unknown."""
+    share: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """Part of the time between two polls that reading the past may take, of all sources together."""
+    between: Hours | None = None
+    """Time of day (UTC) in which the past is read, such as ``20:00-06:00``; always without."""
+
+
 class Source(Strict):
     """One configured instance of a ticketing system."""
 
@@ -222,6 +237,7 @@ class Source(Strict):
     overlap: PositiveDuration = timedelta(minutes=10)
     """How far each poll reaches back, for rows that the source commits late."""
     page_size: Annotated[int, Field(ge=1, le=10_000)] = 1000
+    backfill: Backfill = Field(default_factory=Backfill)
     proxy: str | None = None
     ca_bundle: str | None = None
     options: dict[str, Any] = Field(default_factory=dict)

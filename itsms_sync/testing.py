@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
 from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit
 
@@ -29,6 +30,7 @@ from itsms_sync.login import OPEN, OAuth
 from itsms_sync.records import (
     Action,
     Block,
+    Bounds,
     Configuration,
     Directory,
     Gap,
@@ -300,6 +302,7 @@ _EMPTY = Window(("number",), {}, 60_000, 100)
 CALLS: Mapping[str, Callable[[Connector, Case], Any]] = {
     "identify": lambda connector, case: connector.identify(),
     "pull": lambda connector, case: _drained(connector.pull(case.kind, case.window or _EMPTY)),
+    "bounds": lambda connector, case: connector.bounds(case.kind, case.window or _EMPTY),
     "present": lambda connector, case: _drained(connector.present(case.kind, case.window or _EMPTY, "")),
     "fate": lambda connector, case: connector.fate(case.kind, ["1" * 8], case.window or _EMPTY),
     "read": lambda connector, case: _drained(connector.read(case.kind, case.window or _EMPTY, ["1" * 8])),
@@ -317,6 +320,7 @@ CALLS: Mapping[str, Callable[[Connector, Case], Any]] = {
 ANSWERS: Mapping[str, type] = {
     "identify": Identity,
     "pull": list,
+    "bounds": Bounds,
     "present": list,
     "fate": Sequence,
     "read": list,
@@ -483,6 +487,35 @@ class ConnectorContract:
             before = whole[: kept + 1]
             after = _pages(case, connector, replace(case.window, cursors=_cursors(before)))
             assert _rows(whole) == {**_rows(before), **_rows(after)}
+
+    def test_windows_that_touch_show_all_and_nothing_twice(self, case: Case, connector: Connector) -> None:
+        whole, edges = _pages(case, connector), _edges(case, connector)
+        assert case.window is not None
+        found: list[tuple[str, str]] = []
+        for since, until in pairwise((None, *edges, None)):
+            pages = _pages(case, connector, replace(case.window, since=since, until=until))
+            found += [key for page in pages for key in _rows([page])]
+        assert sorted(_rows(whole)) == sorted(set(found))
+        of_records = [key for key in found if key[0] == case.kind]
+        assert len(set(of_records)) == len(of_records), "a record is in two windows"
+
+    def test_an_interrupted_window_of_the_past_goes_on_where_it_stood(self, case: Case, connector: Connector) -> None:
+        _pages(case, connector)  # passes over a target that is no source
+        assert case.window is not None
+        window = replace(case.window, until=_edges(case, connector)[-1])
+        whole = _pages(case, connector, window)
+        for kept in range(len(whole)):
+            before = whole[: kept + 1]
+            after = _pages(case, connector, replace(window, cursors=_cursors(before)))
+            assert _rows(whole) == {**_rows(before), **_rows(after)}
+
+    def test_bounds_are_those_of_what_there_is(self, case: Case, connector: Connector) -> None:
+        updated = [record.updated for page in _pages(case, connector) for record in page.records]
+        bounds = _bounds(case, connector)
+        assert case.window is not None
+        assert bounds.first <= min(updated)
+        assert bounds.last >= max(updated)
+        assert connector.bounds(case.kind, replace(case.window, until=_edges(case, connector)[0])) is None
 
     def test_times_are_milliseconds_in_utc(self, case: Case, connector: Connector, now: Millis) -> None:
         latest = now + 86_400_000
@@ -805,6 +838,23 @@ def _agree(one: Record, other: Record) -> bool:
 
 def _frozen_record(record: Record) -> tuple[Any, ...]:
     return (*record[:-1], json.dumps(record.fields, sort_keys=True))
+
+
+def _bounds(case: Case, connector: Connector) -> Bounds:
+    assert case.window is not None
+    found = connector.bounds(case.kind, case.window)
+    if isinstance(found, Gap):
+        assert _is_told(found)
+        pytest.skip(f"no windows: {found.message}")
+    assert found is not None
+    return found
+
+
+def _edges(case: Case, connector: Connector) -> list[Millis]:
+    """Whole minutes before all that there is, in its middle, and behind it."""
+    bounds = _bounds(case, connector)
+    first, last = (at // 60_000 * 60_000 for at in bounds)
+    return sorted({first, (first + last) // 120_000 * 60_000, last + 60_000})
 
 
 def _found(connector: Connector, key: str) -> list[Ticket]:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from itsms_sync.following import Following
     from itsms_sync.guarding import Guarding
     from itsms_sync.http import Http, Limits, Stop, Transport
-    from itsms_sync.ingest import Clock, Fields, Ingest, Progress, ReadSource
+    from itsms_sync.ingest import Clock, Fields, Ingest, Progress, ReadSource, SourceReport
     from itsms_sync.judging import Judging
     from itsms_sync.outbox import Outbox, Uptime
     from itsms_sync.reconciling import Cadence, Reconciling
@@ -98,10 +99,40 @@ class Wired:
         return self.as_of if self.as_of is not None else self.time.wall()
 
     def run_cycle(self, *, dry_run: bool = False) -> "CycleReport":
-        """One pass."""
+        """One pass, which reads the past of every source to its end first."""
         if self.as_of is not None and not dry_run and self.outbox is not None:
             self._refuse_writing_into_the_past()
         return self.cycle.run(self.now(), self.time.wall(), dry_run=dry_run, between=self._between)
+
+    def run_slice(self) -> "CycleReport":
+        """One pass of a daemon, which reads of the past as much as fits between two polls."""
+        return self.cycle.run(
+            self.now(), self.time.wall(), dry_run=False, between=self._between, more=self._share_of_the_time
+        )
+
+    def _share_of_the_time(self, source: str) -> "Callable[[], bool]":
+        """The sources that are read share what is left of the interval."""
+        settings = self.configuration.settings
+        backfill = settings.sources[source].backfill
+        if backfill.between is not None and not is_within(backfill.between, self.time.wall()):
+            return lambda: False
+        seconds = backfill.share * settings.schedule.poll_every.total_seconds() / max(1, len(self.sources))
+        end = self.time.monotonic() + seconds
+        return lambda: self.time.monotonic() < end
+
+    def read_past(
+        self, names: "Sequence[str]", until: int | None, more: "Callable[[str, SourceReport], bool]"
+    ) -> "dict[str, SourceReport]":
+        """Polls these sources and reads their past to its end, or back to ``until`` (ms), as long as ``more``, asked
+        again and again, says so."""
+        reports = {}
+        for source in self.read_sources:
+            if source.name in names:
+                wanted = source if until is None else replace(source, limit=until)
+                report = reports[source.name] = self.ingest.poll(source)
+                if report.problem is None:
+                    self.ingest.backfill(wanted, report, partial(more, source.name, report))
+        return reports
 
     def _between(self) -> None:
         with self.stop.interruptible():
@@ -240,7 +271,7 @@ class _Builder:
         from itsms_sync.judging import Judging
         from itsms_sync.reconciling import Reconciling
 
-        outbox, sources = self._outbox(), self._read_sources()
+        outbox, read_sources = self._outbox(), self._read_sources()
         clock, monotonic = self._time.wall, self._time.monotonic
         ingest = Ingest(self._engine, clock, progress, self._guard)
         reconciling = Reconciling(self._engine, ingest, self._cadence(), clock, monotonic, progress)
@@ -248,7 +279,7 @@ class _Builder:
         cycle = Cycle(
             self._engine,
             self._configuration.library,
-            sources,
+            read_sources,
             self._live(),
             ingest,
             reconciling,
@@ -266,7 +297,7 @@ class _Builder:
             cycle=cycle,
             ingest=ingest,
             reconciling=reconciling,
-            read_sources=sources,
+            read_sources=read_sources,
             judging=judging,
             sources={
                 name: (self._ingested[name], self._plugins[name])
@@ -367,7 +398,7 @@ class _Builder:
             int(schedule.reconcile_all_every.total_seconds() * 1000),
         )
 
-    def _read_sources(self) -> list[Any]:
+    def _read_sources(self) -> "list[ReadSource]":
         from itsms_sync.ingest import ReadSource
 
         return [
@@ -379,10 +410,16 @@ class _Builder:
                 fields_by_kind(self._configuration, name),
                 int(source.overlap.total_seconds() * 1000),
                 source.page_size,
+                None if source.backfill.until is None else midnight(source.backfill.until),
+                self._requests_to(name),
             )
             for name, source in self._settings.sources.items()
             if source.read
         ]
+
+    def _requests_to(self, name: str) -> Callable[[], int]:
+        http = self._https[name]
+        return lambda: http.requests_sent
 
     def _live(self) -> list[Any]:
         from itsms_sync.deciding import LiveSource
@@ -407,7 +444,15 @@ class _Builder:
         from itsms_sync.relating import JudgedSource
 
         return [
-            JudgedSource(name, source.system, source.mapped_by, self._ingested[name], source.system_accounts)
+            JudgedSource(
+                name,
+                source.system,
+                source.mapped_by,
+                self._ingested[name],
+                source.system_accounts,
+                self._plugins[name].whole_records,
+                None if source.go_live is None else midnight(source.go_live),
+            )
             for name, source in self._settings.sources.items()
             if source.read
         ]
@@ -499,6 +544,13 @@ def fields_by_kind(configuration: Configuration, source: str) -> "dict[str, Fiel
 def midnight(day: date) -> int:
     """First instant of the day in UTC, ms."""
     return int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp() * 1000)
+
+
+def is_within(hours: str, at: int) -> bool:
+    """Whether the instant (ms) is within ``HH:MM-HH:MM`` of its day in UTC; the hours may reach over midnight."""
+    start, _, end = hours.partition("-")
+    time_of_day = datetime.fromtimestamp(at / 1000, UTC).strftime("%H:%M")
+    return start <= time_of_day < end if start <= end else time_of_day >= start or time_of_day < end
 
 
 def make_stop() -> "Stop":

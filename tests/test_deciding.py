@@ -1,5 +1,6 @@
 """From verdicts in the database to intents: what a closed ticket, a full owner and a restored database change."""
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -16,8 +17,21 @@ from itsms_sync.deciding import Deciding, LiveSource, Outcome, TicketRules
 from itsms_sync.following import Following
 from itsms_sync.records import Action, Gone
 from itsms_sync.store import outgoing
+from itsms_sync.store.coverage import HEAD, WHOLE
 from itsms_sync.store.decided import nonconformities
-from itsms_sync.store.schema import case_state, field_list, intent, judgement, poll, record, source, verdict
+from itsms_sync.store.judged import Judged, period_of
+from itsms_sync.store.schema import (
+    case_state,
+    cursor,
+    field_list,
+    intent,
+    judgement,
+    poll,
+    record,
+    source,
+    span,
+    verdict,
+)
 from tests.tracker import QUARANTINE, Desk, opened
 
 LIBRARY = read_library(Path("mappings"))
@@ -58,7 +72,11 @@ class Office:
         with self.desk.engine.begin() as connection:
             values = {"source_id": self._ids["source"], "stream": "incident", "asked": "all", "started_at": at(day)}
             read = {"server_time": at(day), "closed": True, "field_list_id": self._ids["fields"]}
-            connection.execute(insert(poll).values({**values, **read}))
+            made = connection.execute(insert(poll).values({**values, **read}))
+            head = {"source_id": self._ids["source"], "kind": "incident", "fields": "number", "state": HEAD}
+            span_id = connection.execute(insert(span).values({**head, "began_at": at(day)})).inserted_primary_key[0]
+            stands = {"poll_id": made.inserted_primary_key[0], "state": WHOLE, "covered_at": at(day)}
+            connection.execute(insert(cursor).values(span_id=span_id, stream="incident", value="", **stands))
 
     def judge(
         self, requirement: tuple[str, str], status: str, ended: str, *, happened: str = "", times: int = 1
@@ -75,10 +93,12 @@ class Office:
             made = connection.execute(insert(record).values({**of, "learned_at": now}))
             case = {"record_id": made.inserted_primary_key[0], "process": "incident"}
             state = {"opened_at": ended - HOUR, "ended_at": ended, "scope": "all", "place": "", "visited": ""}
-            connection.execute(insert(case_state).values({**case, **state}))
+            connection.execute(insert(case_state).values({**case, **state, "period": period_of(ended, None)}))
             said = {"requirement": requirement[0], "check": requirement[1], "status": status, "detail": "late"}
             when = {"occurred_at": happened, "learned_at": now, "judgement_id": self._ids["judgement"]}
             connection.execute(insert(verdict).values({**case, **said, **when}))
+            judged = Judged(self.desk.engine, "incident")
+            judged.tell(connection, of["source_id"], judged.counted(connection, [case["record_id"]]), Counter())
 
     def cycle(self) -> Outcome:
         """Acts, follows, decides, acts."""

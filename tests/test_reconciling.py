@@ -58,8 +58,10 @@ class Source:
     def clock(self) -> int:
         return round(time.time() * 1000)
 
-    def poll(self) -> None:
+    def poll(self, *, past: bool = True) -> None:
         report = self.ingest.poll(self.read)
+        if past:
+            self.ingest.backfill(self.read, report, lambda: True)
         assert report.problem is None, report.problem
 
     def compare(self, extent: str = ALL, **more: Any) -> Run:
@@ -258,6 +260,17 @@ def test_a_delete_with_a_trail_is_known_at_the_next_poll(start: Start) -> None:
         finding["actor"],
         finding["occurred_at"],
     )
+
+
+@pytest.mark.parametrize("system", ["servicenow", "cloud"])
+def test_a_past_that_is_still_to_be_read_was_not_missed(start: Start, system: str) -> None:
+    source = start(system)
+    source.poll(past=False)
+    before = len(source.stored())
+    run = source.compare()
+    assert (DONE, 0, before) == (run.state, run.missed, len(source.stored()))
+    source.poll()
+    assert len(source.stored()) > before
 
 
 def test_without_the_right_to_the_trail_a_gap_says_how_deletes_are_found(start: Start) -> None:

@@ -27,6 +27,7 @@ from itsms_sync.ingest import DIRECTORY_EVERY, Fields, Ingest, ReadSource, Sourc
 from itsms_sync.judging import JudgementReport, Judging
 from itsms_sync.procedures.library import Library
 from itsms_sync.records import (
+    Bounds,
     Configuration,
     Directory,
     Event,
@@ -214,6 +215,9 @@ class Scripted:
             if isinstance(one, BaseException):
                 raise one
             yield one
+
+    def bounds(self, kind: str, window: Window) -> Bounds | Gap | None:
+        return Gap(kind, "not-served", "it is read as a whole")
 
     def directory(self) -> Directory | Gap:
         self.asked.append("directory")

@@ -15,6 +15,7 @@ from itsms_sync.outbox import Outbox, OutboxReport, Target, Uptime, obey, pack
 from itsms_sync.records import (
     Action,
     Block,
+    Bounds,
     Configuration,
     Directory,
     Fate,
@@ -146,6 +147,9 @@ class Tracker:
         return Identity("tracker", "1", "t", "bot", None, True)
 
     def pull(self, kind: str, window: Window) -> Iterator[Page] | Gap:
+        return Gap(kind, "not-served", "it receives tickets only")
+
+    def bounds(self, kind: str, window: Window) -> Bounds | Gap | None:
         return Gap(kind, "not-served", "it receives tickets only")
 
     def directory(self) -> Directory | Gap:

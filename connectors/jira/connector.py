@@ -50,4 +50,5 @@ PLUGIN = Plugin(
         rotating=True,
         is_gateway=is_gateway,
     ),
+    whole_records=True,
 )

@@ -95,7 +95,7 @@ class Desk:
             running = " OR ".join(f"{clause} = running()" for clause in clauses)
             streams[RUNNING] = replace(question, condition=f"({running})")
         yield from self._streams(SLAS, fields, streams, window, rows)
-        if not clauses:
+        if not clauses and window.until is None:
             yield _told(RUNNING, "", Gap(SLAS, "not-served", _NO_RUNNING))
 
     def _of_request(self, issue: Json, what: str) -> Sequence[Json]:
@@ -113,6 +113,8 @@ class Desk:
         try:
             self._check(kind, fields)
             for stream, question in questions.items():
+                if stream != kind and window.until is not None:
+                    continue  # what is pending or running is asked for with every poll, however old it is
                 cursor = cursor if stream == kind else ""
                 for page in reading.pages(stream, question, window, _Place.read(cursor).reaching(window.reach)):
                     cursor = page.cursor
@@ -189,7 +191,8 @@ class _Reading:
             rows = self._rows(self._again(start.unread, question), stream, unread)
             place = str(replace(start, unread=tuple(unread.reasons)))
             yield self._page(stream, rows, Batch((), start.cursor, False, "issue", self._site.server_time), place)
-        for batch in Walk(self._site, question, window.overlap, window.page_size).pages(start.cursor):
+        window = replace(window, since=None, until=None) if whole else window
+        for batch in Walk(self._site, question, window).pages(start.cursor):
             rows = self._rows(batch.issues, stream, unread)
             if len(unread.reasons) > _MOST_UNREAD:
                 break

@@ -25,6 +25,7 @@ from connectors.jira.walk import Cursor, Question, Walk, stamped
 from itsms_sync.connector import Access, Refused, Unavailable
 from itsms_sync.http import http_date_millis
 from itsms_sync.records import (
+    Bounds,
     Configuration,
     Directory,
     Fate,
@@ -126,6 +127,12 @@ class Jira:
         desk = Desk(self._access, self._options, self._site, self._fields())
         return desk.approvals(window) if kind == APPROVALS else desk.slas(window)
 
+    def bounds(self, kind: str, window: Window) -> Bounds | Gap | None:
+        """Of the issues' updates, by which all kinds are read."""
+        if kind not in (ISSUES, APPROVALS, SLAS) or not self._options.projects:
+            return Gap(kind, "not-served", f"nothing of kind {kind} is read")
+        return Walk(self._site, Question(self._options.projects, ()), window).bounds()
+
     def present(self, kind: str, window: Window, cursor: str) -> Iterator[Presence] | Gap:
         """Every issue of the projects, without values: an edit of one moves ``updated``."""
         if lack := self._not_enumerated(kind):
@@ -160,7 +167,7 @@ class Jira:
         expand = "" if self._site.edition is Edition.CLOUD else EXPAND
         question = Question(self._options.projects, tuple(fields.asked), condition, expand)
         histories, seen = Histories(self._site), False
-        walk = Walk(self._site, question, window.overlap, window.page_size)
+        walk = Walk(self._site, question, window)
         for batch in walk.pages(Cursor.read(window.cursors.get(ISSUES, "")).reaching(window.reach)):
             seen = seen or bool(batch.issues)
             with documented("an issue or its history"):

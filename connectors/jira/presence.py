@@ -13,7 +13,7 @@ from connectors.jira.translate import ISSUES
 from connectors.jira.transport import Denied, Edition, Site
 from connectors.jira.values import moment
 from connectors.jira.walk import Cursor, Question, Walk, checked, updated
-from itsms_sync.records import Fate, Millis, Presence, Record, What
+from itsms_sync.records import Fate, Millis, Presence, Record, What, Window
 
 Json = Mapping[str, Any]
 
@@ -24,7 +24,7 @@ _HIDDEN = "the site does not show it: deleted, or hidden from the account; Jira 
 
 def present(site: Site, projects: tuple[str, ...], cursor: str, overlap: Millis, page_size: int) -> Iterator[Presence]:
     """All issues of the projects that the account sees."""
-    walk = Walk(site, Question(projects, _FIELDS, by="created"), overlap, page_size)
+    walk = Walk(site, Question(projects, _FIELDS, by="created"), Window((), {}, overlap, page_size))
     for batch in walk.pages(Cursor.read(cursor)):
         records = tuple(map(_record, batch.issues))
         yield Presence(records, str(batch.cursor), batch.closed, batch.asked, batch.server_time)

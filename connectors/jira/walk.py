@@ -14,6 +14,8 @@ cursor, because page tokens expire and belong to one walk.
 **Time.** Bounds are milliseconds since 1970, the only form that JQL does not read in the account's own zone. An index
 may cut them to the minute, so an issue up to a minute too early is no sign of an ignored condition.
 
+A window with bounds of its own is asked for with both. An issue that is updated meanwhile leaves it for a later one.
+
 **Pages.** Cloud walks by token and Data Center by position. Positions shift when an issue is updated, and nobody says
 what a token does then. So the question is asked anew from the last settled issue wherever a page went beyond a minute,
 and within one each page by position begins with an issue that is known.
@@ -28,9 +30,10 @@ from connectors.jira.translate import translate
 from connectors.jira.transport import Denied, Edition, Site, check_whole, token_of
 from connectors.jira.values import moment
 from itsms_sync.connector import Refused, Unavailable
-from itsms_sync.records import Gap, Millis, Page, Row
+from itsms_sync.records import Bounds, Gap, Millis, Page, Row, Window
 
 Json = Mapping[str, Any]
+_BASE = ("project", "created", "updated")
 _SECOND = 1000
 _COARSE = 60_000
 """How far an index may round a bound down."""
@@ -56,13 +59,12 @@ class Question:
     by: str = "updated"
     """The stamp that orders the issues: ``updated`` or ``created``. One of the fields."""
 
-    def jql(self, at: Millis | None) -> str:
+    def jql(self, at: Millis | None, until: Millis | None = None, direction: str = "ASC") -> str:
         keys = ", ".join(f'"{key}"' for key in self.projects)
         since = f"{self.by} >= {at}" if at is not None else ""
-        return (
-            " AND ".join(filter(None, (f"project in ({keys})", self.condition, since)))
-            + f" ORDER BY {self.by} ASC, key ASC"
-        )
+        end = f"{self.by} < {until}" if until is not None else ""
+        conditions = " AND ".join(filter(None, (f"project in ({keys})", self.condition, since, end)))
+        return f"{conditions} ORDER BY {self.by} {direction}, key {direction}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,18 +151,21 @@ class _Found:
 class Walk:
     """One window of one question."""
 
-    def __init__(self, site: Site, question: Question, overlap: Millis, page_size: int) -> None:
+    def __init__(self, site: Site, question: Question, window: Window) -> None:
         self._site = site
         self._question = question
-        self._overlap = overlap
-        self._limit = min(page_size, _MOST_WITH_HISTORY if question.expand else _MOST_AT_ONCE)
+        self._overlap = window.overlap
+        self._since = window.since
+        self._until = window.until
+        self._limit = min(window.page_size, _MOST_WITH_HISTORY if question.expand else _MOST_AT_ONCE)
 
     def pages(self, cursor: Cursor) -> Iterator[Batch]:
         """Up to now. Ends only with an answer that says so itself and was given to our own account."""
         answers = self._by_token if self._site.edition is Edition.CLOUD else self._by_position
+        cursor = cursor if cursor.at is not None else Cursor(self._since)
         by, anchor, seen = self._question.by, cursor, set[tuple[str, Millis]]()
         while True:
-            jql = self._question.jql(anchor.at)
+            jql = self._question.jql(anchor.at, self._until)
             for found in answers(jql):
                 horizon = self._horizon(found.issues)
                 self._check(found.issues, anchor, horizon)
@@ -181,6 +186,21 @@ class Walk:
                     break
             anchor = cursor
             seen = {each for each in seen if each[1] >= (anchor.at or 0)}
+
+    def bounds(self) -> Bounds | None:
+        """The first and the last update within the window; ``None`` if there is none."""
+        ends: list[Millis] = []
+        path, form = ("search/jql", _of_cloud) if self._site.edition is Edition.CLOUD else ("search", _of_data_center)
+        for direction in ("ASC", "DESC"):
+            jql = self._question.jql(self._since, self._until, direction)
+            try:
+                found = self._site.ask(path, {"jql": jql, "fields": list(_BASE), "maxResults": 1}, form)
+            except Denied as denial:
+                raise self._explained(denial) from None
+            ends += map(updated, found.issues)
+        if not ends:
+            self._site.confirm()
+        return Bounds(min(ends), max(ends)) if ends else None
 
     def _by_token(self, jql: str) -> Iterator[_Found]:
         body: dict[str, Any] = {"jql": jql, "fields": list(self._question.fields), "maxResults": self._limit}

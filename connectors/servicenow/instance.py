@@ -28,6 +28,7 @@ from connectors.servicenow.transport import Denied, Tables, check_names
 from connectors.servicenow.walk import Stream
 from itsms_sync.connector import Access, Refused
 from itsms_sync.records import (
+    Bounds,
     Configuration,
     Directory,
     Fate,
@@ -194,6 +195,16 @@ class ServiceNow:
         notes = tuple(name for name in window.fields if name in _JOURNALS)
         if notes:
             yield from self._read(kind, self._notes(kind, notes, columns).of(ids), window, silence)
+
+    def bounds(self, kind: str, window: Window) -> Bounds | Gap | None:
+        """Of the records and of all of their history. A table that may not be read has none."""
+        columns = Columns(self._access.border, window.persons, window.texts)
+        records = walk.bounds(self._tables, self._records(kind, (), columns), window)
+        if not self._options.audit or (records is None and window.until is None):
+            return records
+        (history,) = self._history(kind, (), columns)  # of no field in particular, so of all
+        found = [each for each in (records, walk.bounds(self._tables, history, window)) if each is not None]
+        return Bounds(min(each.first for each in found), max(each.last for each in found)) if found else None
 
     def _deletes(self, kind: str, window: Window, columns: Columns) -> Iterator[Page]:
         """The trail that deletes leave. Few accounts may read it; what it does not tell, reconciliation finds."""

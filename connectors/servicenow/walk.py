@@ -8,7 +8,8 @@ The cursor is compact JSON. ``at`` and ``id`` are the key of the last row while 
 goes on exactly behind it. Otherwise ``start`` is where the next window begins. ``low`` is the earliest stamp at which
 rows may still turn up because they were committed late, ``end`` the last stamp of the window before and ``since`` the
 server's time when that was first the end: once ``overlap`` has passed since, nothing can turn up before it any more,
-and an idle poll no longer asks for what it has seen.
+and an idle poll no longer asks for what it has seen. A window that has bounds of its own begins at the earlier one, and
+each page is asked for and checked against the later one.
 """
 
 import json
@@ -20,7 +21,7 @@ from connectors.servicenow.questions import Answer, Question
 from connectors.servicenow.translate import literal, millis, plain, translate
 from connectors.servicenow.transport import Denied, NoTable, Tables
 from itsms_sync.connector import Refused, Unavailable
-from itsms_sync.records import Facts, Gap, Millis, Page, Row, Window
+from itsms_sync.records import Bounds, Facts, Gap, Millis, Page, Row, Window
 
 Cells = Mapping[str, Any]
 Key = tuple[Millis, str]
@@ -112,7 +113,7 @@ class Cursor:
         """Ready for the next window. A row of the future (a skewed clock) does not pull the next window with it."""
         end = self.end if self.at is None else self.at
         if end is None:
-            return Cursor(start=0)
+            return Cursor(start=self.start or 0)
         end = end if server_time is None else min(end, server_time)
         since = self.since if end == self.end else server_time
         waited = server_time - since if since is not None and server_time is not None else 0
@@ -129,7 +130,8 @@ def read(tables: Tables, kind: str, stream: Stream, window: Window) -> Iterator[
     reading = _Reading(tables, kind, stream, window)
     try:
         parked = [sys_id for sys_id in window.parked.get(stream.name, ()) if "^" not in sys_id][:_MOST_PARKED]
-        for page in reading.pages(Cursor.read(cursor).reaching(window.reach)):
+        start = Cursor.read(cursor).reaching(window.reach) if cursor else Cursor(start=window.since)
+        for page in reading.pages(start):
             cursor = page.cursor
             yield reading.with_mended(page, parked) if parked else page
             parked = []
@@ -137,6 +139,28 @@ def read(tables: Tables, kind: str, stream: Stream, window: Window) -> Iterator[
         yield unread(stream, cursor, NOT_SERVED, str(lack))
     except Denied as denial:
         yield unread(stream, cursor, "refused", f"{denial} {_UNKNOWN}")
+
+
+def bounds(tables: Tables, stream: Stream, window: Window) -> Bounds | None:
+    """The first and the last stamp of the stream within the window; ``None`` where there is none to be had."""
+    ends: list[Millis] = []
+    for order in ("ORDERBY", "ORDERBYDESC"):
+        within = _within(stream.stamp, window.since, window.until)
+        query = "^".join(filter(None, (stream.condition, *within, f"{order}{stream.stamp}")))
+        try:
+            answer = tables.ask(Question(stream.table, query, ("sys_id", stream.stamp), 1))
+        except Denied:
+            return None
+        ends += [at for row in answer.rows if (at := millis(plain(row.get(stream.stamp)))) is not None]
+        if not ends:
+            return None
+    return Bounds(min(ends), max(ends))
+
+
+def _within(stamp: str, since: Millis | None, until: Millis | None) -> list[str]:
+    """Conditions for the bounds of a window."""
+    low = [] if since is None else [f"{stamp}>={literal(since)}"]
+    return low if until is None else [*low, f"{stamp}<{literal(until)}"]
 
 
 def unread(stream: Stream, cursor: str, reason: str, message: str) -> Page:
@@ -163,6 +187,8 @@ class _Reading:
         self._kind = kind
         self._stream = stream
         self._overlap = window.overlap
+        self._since = window.since
+        self._until = window.until
         self._limit = window.page_size
         self._missing = set(stream.fields)
         """Fields that no row has had so far."""
@@ -226,8 +252,9 @@ class _Reading:
             groups = [(f"{stamp}>{at}",), (f"{stamp}={at}", f"sys_id>{cursor.id}")]
         elif cursor.start is not None:
             groups = [(f"{stamp}>={literal(cursor.start)}",)]
+        end = _within(stamp, None, self._until)
         # what holds for all rows has to be repeated: ^NQ parts whole groups
-        wanted = "^NQ".join("^".join(filter(None, (stream.condition, *group))) for group in groups)
+        wanted = "^NQ".join("^".join(filter(None, (stream.condition, *group, *end))) for group in groups)
         order = f"ORDERBY{stamp}^ORDERBYsys_id"
         query = f"{wanted}^{order}" if wanted else order
         return Question(stream.table, query, stream.fields, self._limit, offset, counted)
@@ -265,7 +292,8 @@ class _Reading:
     def _check_condition(self, cells: Cells, at: Millis, floor: Millis | None) -> None:
         """ServiceNow answers as if a condition on a field that it does not know were not there."""
         stream = self._stream
-        ignored = stream.stamp if floor is not None and at < floor else ""
+        outside = (floor is not None and at < floor) or (self._until is not None and at >= self._until)
+        ignored = stream.stamp if outside else ""
         for name, values in stream.holds.items():
             if plain(cells.get(name)) not in values:
                 ignored = ignored or name
@@ -306,7 +334,7 @@ class _Reading:
             f"rules of the instance hide rows of {self._stream.table} from the account, {hidden} on one page: let it "
             "read all rows, or accept that those cases are not checked"
         )
-        return [Gap(self._stream.name, "rows-hidden", message)]
+        return [Gap(self._stream.name, "rows-hidden", message, self._since, self._until)]
 
     def _undelivered(self) -> list[Gap]:
         """Fields that were asked for and that no row of this pull had."""

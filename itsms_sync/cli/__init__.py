@@ -23,6 +23,7 @@ COMMANDS = {
     "guard": ("guarding", "Why nothing is written, and how to go on."),
     "explain": ("reading", "One case: what was read, what was judged, and why."),
     "assess": ("documents", "Judge an event log (CSV, XES, Parquet) without a database."),
+    "backfill": ("past", "Read the past of the sources, newest first, until there is no more of it."),
     "simulate": ("working", "Serve the simulator of one system."),
     "reconcile": ("comparing", "Compare what the sources show with what is stored, by id."),
     "replay": ("working", "Rebuild all that is right of the raw payloads and compare."),

@@ -326,15 +326,28 @@ def _show_basis(explanation: dict[str, Any]) -> None:
             f"{first.get('where', '').split(',')[0]}; coverage: polls up to {first['last_poll_id']}."
         )
     rows = [
-        (c["stream"], screen.when(c["covered_until_at"]), "to its end" if c["closed"] else "cut off", c["fields"])
+        (
+            c["stream"],
+            _since(c),
+            screen.when(c["covered_until_at"]),
+            "to its end" if c["closed"] else "cut off",
+            c["fields"],
+        )
         for c in explanation["coverage"]
     ]
     if rows:
-        screen.table("What it rests on", ["stream", "complete up to", "newest window", "fields asked for"], rows)
+        heads = ["stream", "complete from", "up to", "newest window", "fields asked for"]
+        screen.table("What it rests on", heads, rows)
     for gap in screen.alike(explanation["gaps"]):
         times = f" ({gap['count']:,} times)" if gap["count"] > 1 else ""
         field = f", {gap['field']}" if gap["field"] else ""
         screen.say(f"Gap since {screen.when(gap['since_at'])}: {gap['stream']}{field}: {gap['message']}{times}")
+
+
+def _since(covered: dict[str, Any]) -> str:
+    """Since when a stream is read whole."""
+    is_whole = covered["covered_from_at"] is None and covered["covered_until_at"] is not None
+    return "its beginning" if is_whole else screen.when(covered["covered_from_at"])
 
 
 def _show_ticket(explanation: dict[str, Any]) -> None:

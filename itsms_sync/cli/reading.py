@@ -80,6 +80,7 @@ def status(config: Path, as_json: bool, health: int | None, streams: bool) -> No
     if as_json:
         for source in sources:
             source["streams"] = screen.with_iso(source["streams"])
+            source["coverage"] = screen.with_iso(source["coverage"])
         screen.json(
             {
                 "last_cycle": screen.with_iso([last])[0] if last is not None else None,
@@ -101,6 +102,7 @@ def status(config: Path, as_json: bool, health: int | None, streams: bool) -> No
         screen.wrapped(f"READING ONLY: {objection.message}.")
         screen.say()
     show_sources(sources, streams=streams)
+    show_coverage(sources)
     if not streams:
         screen.say("`status --streams` tells it of each table and resource.\n")
     rows = [
@@ -189,6 +191,34 @@ def _show_compared(runs: list[dict[str, Any]]) -> None:
     if rows:
         heads = ["source", "kind", "extent", "begun", "state", "missed by polls", "gone"]
         screen.table("Newest comparisons with the source by id", heads, rows, right=heads[5:])
+
+
+def show_coverage(sources: list[dict[str, Any]]) -> None:
+    """How far back each kind of record was read, where that is not from the beginning."""
+    rows = [
+        (s["name"], c["kind"], read_back(c), screen.when(s["covered_until_at"]), c["holes"] or "", past_left(c))
+        for s in sources
+        for c in s["coverage"]
+        if c["read_from_at"] is not None or c["behind"] or c["holes"]
+    ]
+    if rows:
+        heads = ["source", "kind", "read from", "to", "holes", "before that"]
+        screen.table("The past: how far back it was read", heads, rows, right=["holes"])
+
+
+def read_back(coverage: dict[str, Any]) -> str:
+    return "its beginning" if coverage["read_from_at"] is None else screen.when(coverage["read_from_at"])
+
+
+def past_left(coverage: dict[str, Any]) -> str:
+    """What is still to be read of a kind's past."""
+    if not coverage["behind"]:
+        return "nothing is read" if coverage["read_from_at"] is not None else ""
+    first, start = coverage["first_at"], coverage["read_from_at"]
+    if first is None or start is None:
+        return "more is to be read"
+    waiting = f", {coverage['waiting']} windows wait" if coverage["waiting"] else ""
+    return f"{screen.lasting(start - first)} to be read, from {screen.when(first)}{waiting}"
 
 
 def _state(source: dict[str, Any]) -> str:

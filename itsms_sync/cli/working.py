@@ -201,7 +201,7 @@ def run(config: Path) -> None:
         current = {"parts": parts}
 
         def one_pass() -> dict[str, Any]:
-            report = current["parts"].run_cycle()
+            report = current["parts"].run_slice()
             return told(report, report.outbox, current["parts"])
 
         def reload() -> None:

@@ -7,10 +7,13 @@ from typing import Any, NamedTuple
 import orjson
 from sqlalchemy import ColumnElement, Connection, and_, case, func, insert, literal, or_, select, update
 
+from itsms_sync.store.coverage import HEAD
 from itsms_sync.store.database import new_id
+from itsms_sync.store.judged import OPEN, period_of
 from itsms_sync.store.schema import (
     case_state,
     choice,
+    cursor,
     cycle,
     deviation,
     intent,
@@ -18,9 +21,10 @@ from itsms_sync.store.schema import (
     nonconformity_deviation,
     party,
     period,
-    poll,
     record,
     source,
+    span,
+    tally,
     ticket,
     verdict,
 )
@@ -98,13 +102,21 @@ def end_cycle(connection: Connection, cycle_id: int, report: Mapping[str, Any], 
 def covered_until(connection: Connection, source_ids: Sequence[int]) -> int | None:
     """Up to which instant of the sources' clocks every source was read to the end; ``None`` if one never was."""
     rows = connection.execute(
-        select(poll.c.source_id, func.max(poll.c.server_time))
-        .where(poll.c.source_id.in_(source_ids), poll.c.closed.is_(True))
-        .group_by(poll.c.source_id)
+        select(span.c.source_id, func.max(cursor.c.covered_at))
+        .join_from(span, cursor)
+        .where(span.c.source_id.in_(source_ids), span.c.state == HEAD)
+        .group_by(span.c.source_id)
     ).all()
     if len(rows) < len(source_ids) or any(at is None for _, at in rows):
         return None
     return min(int(at) for _, at in rows)
+
+
+def oldest_of(connection: Connection, process: str, source_id: int, since: int, until: int) -> int | None:
+    """Creation of the oldest case that ended in [since, until)."""
+    oldest = select(func.min(case_state.c.opened_at)).join_from(case_state, record)
+    wanted = oldest.where(case_state.c.process == process, record.c.source_id == source_id, _span(since, until))
+    return connection.execute(wanted).scalar()
 
 
 def _span(since: int, until: int | None) -> ColumnElement[bool]:
@@ -115,7 +127,36 @@ def _span(since: int, until: int | None) -> ColumnElement[bool]:
 
 def figures(connection: Connection, process: str, source_id: int, since: int, until: int | None) -> list[FigureRow]:
     """Judged, deviating and unknown cases per requirement and scope. With ``until``: of the cases that ended in
-    [since, until); without: of all cases that had not ended before ``since``."""
+    [since, until); without: of all cases that had not ended before ``since``.
+
+    From the tally, unless its periods are not cut at these instants; then the verdicts are counted.
+    """
+    cut_at = connection.execute(select(source.c.cut_at).where(source.c.id == source_id)).scalar()
+    if not all(at is None or at == 0 or at == period_of(at, cut_at) for at in (since, until)):
+        return _counted(connection, process, source_id, since, until)
+    at = tally.c.period
+    span = or_(at == OPEN, at >= since) if until is None else and_(at != OPEN, at >= since, at < until)
+    count = {
+        s: func.sum(case((tally.c.status == s, tally.c.cases), else_=0)) for s in ("conforming", "deviating", "unknown")
+    }
+    rows = connection.execute(
+        select(
+            tally.c.requirement,
+            tally.c.check,
+            tally.c.scope,
+            count["conforming"] + count["deviating"],
+            count["deviating"],
+            count["unknown"],
+        )
+        .where(tally.c.process == process, tally.c.source_id == source_id, span)
+        .group_by(tally.c.requirement, tally.c.check, tally.c.scope)
+        .having(func.sum(tally.c.cases) > 0)
+        .order_by(tally.c.requirement, tally.c.scope)
+    )
+    return [FigureRow(r, c, s, int(n), int(x), int(u)) for r, c, s, n, x, u in rows]
+
+
+def _counted(connection: Connection, process: str, source_id: int, since: int, until: int | None) -> list[FigureRow]:
     span = _span(since, until)
     count = {s: func.sum(case((verdict.c.status == s, 1), else_=0)) for s in ("conforming", "deviating", "unknown")}
     rows = connection.execute(

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, Engine, and_, bindparam, delete, func, insert, select, update
+from sqlalchemy import Connection, Engine, and_, bindparam, delete, func, insert, select, true, update
 
-from itsms_sync.records import TRAIL, Configuration, Directory, Event, Facts, Gap, Identity, Page, Record, Row
+from itsms_sync.records import TRAIL, Configuration, Directory, Event, Facts, Gap, Identity, Millis, Page, Record, Row
 from itsms_sync.store.border import StoreBorder
+from itsms_sync.store.coverage import REFUSED, WHOLE, Span, Windows
 from itsms_sync.store.database import Bulk, Lookup, chunks, new_id, on_rollback
 from itsms_sync.store.schema import (
     NEW_FACTS,
@@ -29,6 +30,7 @@ from itsms_sync.store.schema import (
     reading,
     record,
     source,
+    span,
 )
 from itsms_sync.store.snapshots import State, between, follows
 from itsms_sync.store.tombstones import bury, raise_up
@@ -42,6 +44,8 @@ BROKEN = "row-broken"
 UNTRACED = "history-incomplete"
 """Reason of a gap: a field changed, and the history that ought to tell does not."""
 
+REFUSALS = ("refused", "not-served", "not-asked")
+"""Reasons of gaps that leave a stream unread."""
 BY_ID = " by id"
 """Ends the stream's name in coverage records of records that were asked for by name."""
 
@@ -66,6 +70,7 @@ class Ingested:
                 found = new_id(result)
         self.source_id: int = found
         self.border = StoreBorder(engine, self.source_id)
+        self.windows = Windows(engine, self.source_id)
         self._payloads = Bulk(
             engine,
             payload,
@@ -127,29 +132,19 @@ class Ingested:
                 )
             )
 
-    def begin_kind(self, kind: str, fields: Sequence[str], at: int) -> dict[str, str]:
-        """Marks the kind as unfinished until ``end_kind``; returns the cursors of its streams.
-
-        A field that was not asked for before has no history here: the kind is then read anew from its beginning. What
-        is stored already is not stored again.
-        """
+    def begin_kind(self, kind: str, fields: Sequence[str], at: int) -> None:
+        """Marks the kind as unfinished until ``end_kind``."""
         names = ",".join(sorted(fields))
         mine = and_(reading.c.source_id == self.source_id, reading.c.kind == kind)
-        of_kind = and_(cursor.c.source_id == self.source_id, cursor.c.kind == kind)
+        values = {"fields": names, "unfinished_since": at}
         with self._engine.begin() as connection:
-            known = connection.execute(select(reading.c.fields, reading.c.compared).where(mine)).first()
-            if known is None:
-                values = {"source_id": self.source_id, "kind": kind, "fields": names, "compared": names}
-                connection.execute(insert(reading).values(**values, unfinished_since=at))
+            compared = connection.execute(select(reading.c.compared).where(mine)).scalar()
+            if compared is None:
+                values |= {"source_id": self.source_id, "kind": kind, "compared": names}
+                connection.execute(insert(reading).values(values))
             else:
-                if set(fields) - set(known.fields.split(",")):
-                    connection.execute(delete(cursor).where(of_kind))
-                compared = ",".join(sorted({*fields, *known.compared.split(",")}))
-                connection.execute(
-                    update(reading).where(mine).values(fields=names, compared=compared, unfinished_since=at)
-                )
-            rows = connection.execute(select(cursor.c.stream, cursor.c.value).where(of_kind))
-            return dict(rows.all())
+                values["compared"] = ",".join(sorted({*fields, *compared.split(",")}))
+                connection.execute(update(reading).where(mine).values(values))
 
     def end_kind(self, kind: str, skew: int | None) -> None:
         """All that the source had to say of the kind was read (or will not be told), with its clock ahead of ours by
@@ -166,11 +161,17 @@ class Ingested:
         with self._engine.begin() as connection:
             return connection.execute(select(reading.c.skew).where(mine)).scalar()
 
-    def begin_poll(self, connection: Connection, page: Page, at: int, *, named: bool = False) -> int:
-        """Opens the coverage record of the window that ``page`` starts, or of ``named`` records, which make none."""
+    def begin_poll(self, connection: Connection, one: Span | None, page: Page, at: int, *, idle: bool) -> int:
+        """Opens the coverage record of the poll that ``page`` starts, in a window or, without one, of records that were
+        asked for by name. An ``idle`` one, which is over with it and has nothing new, continues the one before it if
+        that was idle too: else a quiet year would leave a million.
+        """
+        if idle and one is not None and (before := self._idle_poll(connection, one.id, page)) is not None:
+            return before
         values = {
             "source_id": self.source_id,
-            "stream": page.stream + BY_ID if named else page.stream,
+            "stream": page.stream + BY_ID if one is None else page.stream,
+            "until": None if one is None else one.end,
             "asked": page.asked,
             "field_list_id": self._field_list(connection, page.fields),
             "started_at": at,
@@ -181,6 +182,16 @@ class Ingested:
             "closed": False,
         }
         return new_id(connection.execute(insert(poll).values(values)))
+
+    def _idle_poll(self, connection: Connection, span_id: int, page: Page) -> int | None:
+        """The newest poll of the stream in the window, if it was read to its end and brought nothing new."""
+        asked = poll.c.field_list_id == self._field_list(connection, page.fields)
+        return connection.execute(
+            select(poll.c.id)
+            .join_from(cursor, poll)
+            .where(cursor.c.span_id == span_id, cursor.c.stream == page.stream)
+            .where(poll.c.closed.is_(True), poll.c.rows_new == 0, asked)
+        ).scalar()
 
     def _field_list(self, connection: Connection, fields: Sequence[str]) -> int:
         names = ",".join(fields)
@@ -204,17 +215,16 @@ class Ingested:
     def store(
         self,
         connection: Connection,
+        span_id: int | None,
         poll_id: int,
         kind: str,
         page: Page,
         rows: Sequence[tuple[Row, bytes, int]],
         facts: Facts,
         at: int,
-        *,
-        moving: bool = True,
     ) -> None:
-        """Stores a page's new rows with the facts in them, its gaps and its cursor. Not ``moving``: records by name,
-        whose cursors say nothing about the streams."""
+        """Stores a page's new rows with the facts in them, its gaps and its cursor. Without a window it is of records
+        by name, whose cursors say nothing about the streams."""
         fields = self._field_list(connection, page.fields)
         self._payloads.rows(
             connection,
@@ -230,8 +240,8 @@ class Ingested:
             self.close_field_gaps(connection, page.stream, {name for item in facts.records for name in item.fields}, at)
         self._close_mended(connection, page, at)
         self._doubt_broken(connection, kind, self.note_gaps(connection, page.gaps, at), at)
-        if moving:
-            self._move_cursor(connection, poll_id, kind, page)
+        if span_id is not None:
+            self._move_cursor(connection, span_id, poll_id, page)
         connection.execute(
             update(poll)
             .where(poll.c.id == poll_id)
@@ -245,11 +255,24 @@ class Ingested:
             )
         )
 
-    def _move_cursor(self, connection: Connection, poll_id: int, kind: str, page: Page) -> None:
-        key = and_(cursor.c.source_id == self.source_id, cursor.c.stream == page.stream)
-        values = {"value": page.cursor, "poll_id": poll_id}
-        if connection.execute(update(cursor).where(key).values(values)).rowcount == 0:
-            connection.execute(insert(cursor).values(source_id=self.source_id, stream=page.stream, kind=kind, **values))
+    @staticmethod
+    def _move_cursor(connection: Connection, span_id: int, poll_id: int, page: Page) -> None:
+        """A stream that was read whole stays so while more of it is read, until it is refused. It is covered up to the
+        first answer of the poll: what was committed late meanwhile may have been passed by.
+        """
+        key = and_(cursor.c.span_id == span_id, cursor.c.stream == page.stream)
+        values: dict[str, Any] = {"value": page.cursor, "poll_id": poll_id}
+        opened: Any = func.coalesce(cursor.c.opened_at, page.server_time)
+        fresh = {"state": "open", "opened_at": None if page.closed else page.server_time}
+        if page.closed:
+            refused = any(item.reason in REFUSALS and not item.record and not item.field for item in page.gaps)
+            values |= {"state": REFUSED if refused else WHOLE}
+            fresh |= {**values, "covered_at": page.server_time}
+        moved = {**values, "covered_at": opened, "opened_at": None} if page.closed else {**values, "opened_at": opened}
+        if connection.execute(update(cursor).where(key).values(moved)).rowcount == 0:
+            connection.execute(insert(cursor).values(span_id=span_id, stream=page.stream, **{**values, **fresh}))
+        rows = span.c.rows_seen + len(page.rows)
+        connection.execute(update(span).where(span.c.id == span_id).values(rows_seen=rows, attempts=0))
 
     def store_facts(self, connection: Connection, kind: str, facts: Facts, at: int) -> None:
         """Records and events, for reading and for replay. Touched records are to be judged anew. What differs between a
@@ -361,6 +384,7 @@ class Ingested:
                 gap.c.reason == item.reason,
                 gap.c.record == (item.record or ""),
                 gap.c.field == (item.field or ""),
+                gap.c.end.is_not_distinct_from(item.end),
                 gap.c.closed_at.is_(None),
             )
             if connection.execute(select(gap.c.id).where(same)).first() is None:
@@ -400,8 +424,18 @@ class Ingested:
             .values(closed_at=at)
         )
 
-    def close_gaps(self, connection: Connection, stream: str, reason: str, at: int) -> None:
-        """A later read made the stream's gaps of this reason good."""
+    def close_gaps(
+        self,
+        connection: Connection,
+        stream: str,
+        reason: str,
+        at: int,
+        within: tuple[Millis | None, Millis | None] = (None, None),
+    ) -> None:
+        """A later read made the stream's gaps of this reason good, as far as they lie within that time."""
+        since, until = within
+        low = true() if since is None else gap.c.start >= since
+        high = true() if until is None else gap.c.end <= until
         connection.execute(
             update(gap)
             .where(
@@ -409,6 +443,8 @@ class Ingested:
                 gap.c.stream == stream,
                 gap.c.reason == reason,
                 gap.c.closed_at.is_(None),
+                low,
+                high,
             )
             .values(closed_at=at)
         )
@@ -457,14 +493,15 @@ class Ingested:
 
     def close_unasked(self, connection: Connection, kind: str, asked: Collection[str], at: int) -> None:
         """Gaps of streams of the kind that are not asked any more, because others tell the same."""
-        streams = select(cursor.c.stream).where(cursor.c.source_id == self.source_id, cursor.c.kind == kind)
+        of_kind = and_(span.c.source_id == self.source_id, span.c.kind == kind)
+        streams = select(cursor.c.stream).join_from(cursor, span).where(of_kind)
         mine = and_(gap.c.source_id == self.source_id, gap.c.closed_at.is_(None), gap.c.stream.in_(streams))
         connection.execute(update(gap).where(mine, gap.c.stream.not_in(list(asked))).values(closed_at=at))
 
     def close_reference_gaps(self, kinds: Collection[str], gaps: Sequence[Gap], at: int) -> None:
         """What people, groups and the configuration were read without before and is not missing any more: all open gaps
         that are of no stream with a cursor and not among ``gaps``."""
-        streams = select(cursor.c.stream).where(cursor.c.source_id == self.source_id)
+        streams = select(cursor.c.stream).join_from(cursor, span).where(span.c.source_id == self.source_id)
         others = and_(gap.c.stream.not_in(streams), gap.c.stream.not_in(["source", *kinds]), gap.c.record == "")
         mine = and_(gap.c.source_id == self.source_id, gap.c.closed_at.is_(None), others)
         still = {(item.stream, item.reason, item.field or "") for item in gaps}

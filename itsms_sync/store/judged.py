@@ -1,10 +1,12 @@
 """What can be recomputed: which records are to be judged, their histories, verdicts, deviations and case states."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import orjson
-from sqlalchemy import ColumnElement, Connection, Engine, and_, bindparam, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, and_, bindparam, delete, func, insert, select, tuple_, update
 
 from itsms_sync.records import TRAIL, Witness
 from itsms_sync.store.database import Bulk, chunks, new_id
@@ -19,6 +21,8 @@ from itsms_sync.store.schema import (
     reading,
     record,
     relation,
+    source,
+    tally,
     verdict,
 )
 
@@ -61,6 +65,16 @@ class NewVerdict(NamedTuple):
     recheck_at: int | None
 
 
+class Counted(NamedTuple):
+    """What the tally counts by, besides process and source."""
+
+    period: int
+    requirement: str
+    check: str
+    scope: str
+    status: str
+
+
 class CaseState(NamedTuple):
     record_id: int
     opened_at: int
@@ -69,11 +83,29 @@ class CaseState(NamedTuple):
     scope: str
     place: str
     visited: str
+    period: int
 
 
-def due(connection: Connection, source_id: int, kind: str, now: int, after: int) -> list[StoredRecord]:
-    """The next records (by id) that have new facts or whose time has come."""
-    rows = connection.execute(
+OPEN = 1
+"""``case_state.period`` of a case that has not ended."""
+
+
+def period_of(ended: int, cut_at: int | None) -> int:
+    """Start of the period by which the tally counts a case that ended at that instant: its month in UTC, cut at
+    ``cut_at``; all ms.
+    """
+    moment = datetime.fromtimestamp(ended / 1000, UTC)
+    start = int(datetime(moment.year, moment.month, 1, tzinfo=UTC).timestamp() * 1000)
+    return start if cut_at is None or not start < cut_at <= ended else cut_at
+
+
+def due(
+    connection: Connection, source_id: int, kind: str, now: int, after: tuple[int, int]
+) -> tuple[list[StoredRecord], tuple[int, int]]:
+    """The next records that have new facts or whose time has come, by id, and their place, behind which to go on. They
+    come in the order in which they fell due: in that of their ids, each call would look at all that are due.
+    """
+    found = connection.execute(
         select(
             record.c.id,
             record.c.native_id,
@@ -83,18 +115,21 @@ def due(connection: Connection, source_id: int, kind: str, now: int, after: int)
             record.c.fields,
             record.c.tombstone,
             record.c.gone_at,
+            record.c.judge_at,
         )
         .where(
             record.c.source_id == source_id,
             record.c.kind == kind,
-            record.c.id > after,
             record.c.updated_at.is_not(None),
-            record.c.judge_at <= now,
+            record.c.judge_at.between(after[0], now),
+            tuple_(record.c.judge_at, record.c.id) > after,
         )
-        .order_by(record.c.id)
+        .order_by(record.c.judge_at, record.c.id)
         .limit(BATCH)
-    )
-    return [StoredRecord(*row[:5], orjson.loads(row.fields), row.tombstone, row.gone_at) for row in rows]
+    ).all()
+    place = (found[-1].judge_at, found[-1].id) if found else after
+    rows = sorted(found, key=lambda row: row.id)
+    return [StoredRecord(*row[:5], orjson.loads(row.fields), row.tombstone, row.gone_at) for row in rows], place
 
 
 def note_judged(connection: Connection, rechecks: Sequence[tuple[int, int | None]]) -> None:
@@ -103,6 +138,11 @@ def note_judged(connection: Connection, rechecks: Sequence[tuple[int, int | None
         update(record).where(record.c.id == bindparam("_id")).values(judge_at=bindparam("_at")),
         [{"_id": id_, "_at": at} for id_, at in rechecks],
     )
+
+
+def cut(connection: Connection, source_id: int, at: int | None) -> None:
+    """Remembers at which instant the periods of the source's cases are cut."""
+    connection.execute(update(source).where(source.c.id == source_id).values(cut_at=at))
 
 
 def make_all_due(connection: Connection) -> None:
@@ -175,8 +215,8 @@ class Judged:
         self._states = Bulk(
             engine,
             case_state,
-            ["record_id", "process", "opened_at", "ended_at", "state", "scope", "place", "visited"],
-            update=["opened_at", "ended_at", "state", "scope", "place", "visited"],
+            ["record_id", "process", "opened_at", "ended_at", "state", "scope", "place", "visited", "period"],
+            update=["opened_at", "ended_at", "state", "scope", "place", "visited", "period"],
         )
 
     def current(self, connection: Connection, ids: Sequence[int]) -> list[StoredVerdict]:
@@ -194,10 +234,42 @@ class Judged:
                     verdict.c.detail,
                     verdict.c.occurred_at,
                     verdict.c.recheck_at,
-                ).where(wanted, verdict.c.superseded_at.is_(None), verdict.c.process == self._process)
+                ).where(wanted, self._stands())
             )
             found.extend(StoredVerdict(*row) for row in rows)
         return found
+
+    def _stands(self) -> ColumnElement[bool]:
+        """A verdict of the process that is not superseded. The process is compared as no index has it: SQLite, which
+        knows nothing of how values are spread, would walk all verdicts of the process for those of a few records.
+        """
+        return and_(verdict.c.superseded_at.is_(None), verdict.c.process.concat("") == self._process)
+
+    def counted(self, connection: Connection, ids: Sequence[int]) -> Counter[Counted]:
+        """How many verdicts of these records stand, as the tally counts them."""
+        found: Counter[Counted] = Counter()
+        keys = (case_state.c.period, verdict.c.requirement, verdict.c.check, case_state.c.scope, verdict.c.status)
+        of_case = and_(case_state.c.record_id == verdict.c.record_id, case_state.c.process == verdict.c.process)
+        for low, high, part in _ranges(ids):
+            wanted = verdict.c.record_id.between(low, high) if part is None else verdict.c.record_id.in_(part)
+            rows = connection.execute(
+                select(*keys, func.count())
+                .join_from(verdict, case_state, of_case)
+                .where(wanted, self._stands())
+                .group_by(*keys)
+            )
+            for *key, number in rows:
+                found[Counted(*key)] += number
+        return found
+
+    def tell(self, connection: Connection, source_id: int, more: Counter[Counted], less: Counter[Counted]) -> None:
+        """Moves the tally by what is counted now and was not before, and the other way round."""
+        for key in more.keys() | less.keys():
+            if (by := more[key] - less[key]) != 0:
+                same = {"process": self._process, "source_id": source_id, **key._asdict()}
+                wanted = and_(*(tally.c[name] == value for name, value in same.items()))
+                if connection.execute(update(tally).where(wanted).values(cases=tally.c.cases + by)).rowcount == 0:
+                    connection.execute(insert(tally).values(cases=by, **same))
 
     def replace(
         self, connection: Connection, judgement_id: int, old: Sequence[int], new: Sequence[NewVerdict], at: int
@@ -305,21 +377,24 @@ def newest_judgement(connection: Connection) -> Any:
 
 def begin_judgement(connection: Connection, basis: str, documents: Mapping[str, Any], as_of: int, at: int) -> int:
     """The id under which verdicts name documents, checks, program and coverage. A judgement that rests on the same as
-    the newest one continues it."""
+    the newest one, which nothing was said under, continues it.
+    """
     last_poll = connection.execute(select(func.max(poll.c.id))).scalar()
+    text = orjson.dumps(documents, option=orjson.OPT_SORT_KEYS).decode()
     newest = newest_judgement(connection)
     if newest is not None and (newest.basis, newest.last_poll_id, newest.as_of) == (basis, last_poll, as_of):
         return int(newest.id)
-    result = connection.execute(
-        insert(judgement).values(
-            basis=basis,
-            documents=orjson.dumps(documents, option=orjson.OPT_SORT_KEYS).decode(),
-            last_poll_id=last_poll,
-            as_of=as_of,
-            learned_at=at,
-        )
-    )
-    return new_id(result)
+    values = {"basis": basis, "documents": text, "last_poll_id": last_poll, "as_of": as_of, "learned_at": at}
+    if newest is not None and (newest.basis, newest.documents) == (basis, text) and not _is_used(connection, newest.id):
+        connection.execute(update(judgement).where(judgement.c.id == newest.id).values(values))
+        return int(newest.id)
+    return new_id(connection.execute(insert(judgement).values(values)))
+
+
+def _is_used(connection: Connection, judgement_id: int) -> bool:
+    """Whether the newest verdict was said under this judgement, which is the newest one."""
+    newest = select(verdict.c.judgement_id).order_by(verdict.c.id.desc()).limit(1)
+    return bool(connection.execute(newest).scalar() == judgement_id)
 
 
 def forget_derived(connection: Connection, source_id: int) -> None:

@@ -9,11 +9,21 @@ from sqlalchemy import ColumnElement, Connection, Engine, and_, bindparam, delet
 from itsms_sync.store.database import Bulk, chunks
 from itsms_sync.store.ingested import BROKEN
 from itsms_sync.store.judged import LESSER
-from itsms_sync.store.schema import NEW_FACTS, event, gap, person, reading, record, relation, source, ticket, verdict
+from itsms_sync.store.schema import (
+    DEPENDS,
+    NEW_FACTS,
+    event,
+    gap,
+    person,
+    reading,
+    record,
+    relation,
+    source,
+    ticket,
+    verdict,
+)
 
 BATCH = 2500
-DEPENDS = 1
-"""``record.judge_at`` of a record without new facts of its own, of which a record it depends on has some."""
 
 
 class NewRecord(NamedTuple):

@@ -4,8 +4,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, and_, case, func, literal, or_, select, union
+from sqlalchemy import Connection, Select, and_, case, func, literal, or_, select, union
 
+from itsms_sync.store.coverage import FIRST, HEAD, HOLE, WAITING, covered, kind_covered
 from itsms_sync.store.ingested import BROKEN
 from itsms_sync.store.schema import (
     case_state,
@@ -32,6 +33,7 @@ from itsms_sync.store.schema import (
     relation,
     request,
     source,
+    span,
     ticket,
     unexpected_ticket,
     verdict,
@@ -271,6 +273,7 @@ def sources(connection: Connection) -> Rows:
         known = {stream["stream"]: stream["covered_until_at"] for stream in row["streams"]}
         covered = [at for stream, at in known.items() if at is not None or stream not in row["not_served"]]
         row["covered_until_at"] = min(covered) if covered and None not in covered else None
+        row["coverage"] = past(connection, row["id"])
         row["unfinished"] = list(_unfinished(connection, row["id"]))
         row["problem"] = _problem(connection, row["id"])
         del row["marks"], row["found"]
@@ -281,17 +284,8 @@ def sources(connection: Connection) -> Rows:
 
 
 def _streams(connection: Connection, source_id: int) -> Rows:
-    """The newest poll of each stream, with its cursor and the end of its newest complete window."""
-    mine = poll.c.source_id == source_id
-    newest = select(func.max(poll.c.id)).where(mine).group_by(poll.c.stream)
-    ends = dict(
-        connection.execute(
-            select(poll.c.stream, func.max(poll.c.server_time))
-            .where(mine, poll.c.closed.is_(True))
-            .group_by(poll.c.stream)
-        ).all()
-    )
-    rows = _rows(
+    """The newest poll of each stream, with its cursor and up to which instant it was read to its end."""
+    return _rows(
         connection,
         select(
             poll.c.stream,
@@ -301,12 +295,40 @@ def _streams(connection: Connection, source_id: int) -> Rows:
             poll.c.rows_seen,
             poll.c.rows_new,
             cursor.c.value.label("cursor"),
+            cursor.c.covered_at.label("covered_until_at"),
         )
-        .join_from(poll, cursor, and_(cursor.c.source_id == poll.c.source_id, cursor.c.stream == poll.c.stream))
-        .where(poll.c.id.in_(newest))
+        .join_from(cursor, span)
+        .join(poll, poll.c.id == cursor.c.poll_id)
+        .where(span.c.source_id == source_id, span.c.state == HEAD)
         .order_by(poll.c.stream),
     )
-    return [{**row, "covered_until_at": ends.get(row["stream"])} for row in rows]
+
+
+def past(connection: Connection, source_id: int) -> Rows:
+    """How far back each kind of record was read: ``kind``, ``read_from_at`` (``None``: from the beginning),
+    ``first_at`` (the oldest row there is, if that is older than the head), ``behind`` (more is to be read), ``waiting``
+    and ``holes`` (windows), ``rows`` and ``requests`` that it took."""
+    number = {state: func.sum(case((span.c.state == state, 1), else_=0)) for state in (WAITING, HOLE)}
+    rows = _rows(
+        connection,
+        select(
+            span.c.kind,
+            reading.c.first.label("first_at"),
+            reading.c.behind,
+            number[WAITING].label("waiting"),
+            number[HOLE].label("holes"),
+            func.sum(span.c.rows_seen).label("rows"),
+            func.sum(span.c.requests).label("requests"),
+        )
+        .join_from(span, reading, and_(reading.c.source_id == span.c.source_id, reading.c.kind == span.c.kind))
+        .where(span.c.source_id == source_id)
+        .group_by(span.c.kind, reading.c.first, reading.c.behind)
+        .order_by(span.c.kind),
+    )
+    for row in rows:
+        newest = kind_covered(connection, source_id, row["kind"])[-1]
+        row["read_from_at"] = None if newest.start == FIRST else newest.start
+    return rows
 
 
 def _unfinished(connection: Connection, source_id: int) -> Iterator[str]:
@@ -363,9 +385,10 @@ def gaps(connection: Connection) -> Rows:
 def coverage(connection: Connection, source_id: int, kind: str, last_poll: int | None) -> Rows:
     """Under what the verdicts of a judgement stand, per stream of the kind: ``stream, fields`` (asked for, comma
     separated), ``read_at``, ``closed`` (the window was read to its end) and ``covered_until_at`` (the source's clock at
-    the newest such end), all of it by the polls up to ``last_poll``."""
-    streams = select(cursor.c.stream).where(cursor.c.source_id == source_id, cursor.c.kind == kind)
-    mine = and_(poll.c.source_id == source_id, poll.c.stream.in_(streams), poll.c.id <= (last_poll or 0))
+    the newest such end), all of it by the polls up to ``last_poll``; and as of now ``covered_from_at`` (``None``: from
+    its beginning, if it is covered at all)."""
+    mine = and_(poll.c.source_id == source_id, poll.c.stream.in_(_streams_of(source_id, [kind])))
+    mine = and_(mine, poll.c.id <= (last_poll or 0), poll.c.until.is_(None))
     newest = select(func.max(poll.c.id)).where(mine).group_by(poll.c.stream)
     ends = (
         select(poll.c.stream, func.max(poll.c.server_time).label("until"))
@@ -373,7 +396,7 @@ def coverage(connection: Connection, source_id: int, kind: str, last_poll: int |
         .group_by(poll.c.stream)
         .subquery()
     )
-    return _rows(
+    rows = _rows(
         connection,
         select(
             poll.c.stream,
@@ -387,12 +410,20 @@ def coverage(connection: Connection, source_id: int, kind: str, last_poll: int |
         .where(poll.c.id.in_(newest))
         .order_by(poll.c.stream),
     )
+    for row in rows:
+        spans = covered(connection, source_id, row["stream"])
+        row["covered_from_at"] = spans[-1].start if spans and spans[-1].start != FIRST else None
+    return rows
+
+
+def _streams_of(source_id: int, kinds: Sequence[str]) -> Select[tuple[str]]:
+    of_kind = and_(span.c.source_id == source_id, span.c.kind.in_(list(kinds)))
+    return select(cursor.c.stream).join_from(cursor, span).where(of_kind)
 
 
 def gaps_around(connection: Connection, source_id: int, kinds: Sequence[str], native_id: str) -> Rows:
     """Open gaps that concern a record: of the source as a whole, of the streams of these kinds, and on itself."""
-    streams = select(cursor.c.stream).where(cursor.c.source_id == source_id, cursor.c.kind.in_(kinds))
-    touched = or_(gap.c.stream.in_(["source", *kinds]), gap.c.stream.in_(streams))
+    touched = or_(gap.c.stream.in_(["source", *kinds]), gap.c.stream.in_(_streams_of(source_id, kinds)))
     own = or_(gap.c.record.in_(["", native_id]), gap.c.reason == BROKEN)
     return _rows(
         connection,

@@ -36,6 +36,10 @@ Instant = BigInteger
 
 NEW_FACTS = 0
 """``record.judge_at`` of a record with facts that no judgement has seen."""
+DEPENDS = 1
+"""The same of one without new facts of its own, of which a record that it depends on has some."""
+WAITS = 1 << 50
+"""The same of one that waits for its history to be read, plus the instant of its creation."""
 
 
 def _id() -> Column[int]:
@@ -63,6 +67,7 @@ source = Table(
     Column("seen_at", Instant, comment="our clock when the source last identified itself"),
     Column("skew", BigInteger, comment="by how much the source's clock was then ahead of ours, at least (ms)"),
     Column("directory_at", Instant),
+    Column("cut_at", Instant, comment="go-live at which the periods of its cases are cut"),
     Column("marks", Text, comment="JSON: by which the instance is known"),
     Column("found", Text, comment="JSON: marks of one that answered and is not the known one"),
 )
@@ -93,6 +98,7 @@ poll = Table(
     _id(),
     Column("source_id", ForeignKey("source.id"), nullable=False),
     Column("stream", String(120), nullable=False),
+    Column("until", Instant, comment="end of the window of the past that was read; null: up to now"),
     Column("asked", Text, nullable=False, comment="first question of the window, in the source's own language"),
     Column("field_list_id", ForeignKey("field_list.id"), nullable=False),
     Column("started_at", Instant, nullable=False),
@@ -115,19 +121,44 @@ reading = Table(
     Column(
         "compared", Text, nullable=False, default="", comment="ever asked for: where states of a record differ counts"
     ),
-    Column("unfinished_since", Instant, comment="a window was begun and not read to its end yet"),
+    Column("unfinished_since", Instant, comment="a poll was begun and not read to its end yet"),
+    Column("first", Instant, comment="oldest stamp of its rows when it was first read; null: none older than the head"),
     Column("skew", BigInteger, comment="of the source's clock when the kind was last read to its end (ms)"),
-    comment="Per kind of record: which fields its cursors cover, and whether its newest window is complete.",
+    Column("behind", Boolean, nullable=False, default=False, comment="more of its past is to be read"),
+    comment="Per kind of record: which fields its polls ask for, and whether its newest poll is complete.",
+)
+
+span = Table(
+    "span",
+    metadata,
+    _id(),
+    Column("source_id", ForeignKey("source.id"), nullable=False),
+    Column("kind", String(60), nullable=False),
+    Column("start", Instant, comment="null: from the beginning"),
+    Column("end", Instant, comment="exclusive; null: it goes on with every poll"),
+    Column("dense_until", Instant, comment="behind it no row was expected when the span was planned"),
+    Column("fields", Text, nullable=False, comment="what was asked for, comma separated, sorted"),
+    Column("state", String(10), nullable=False, comment="head, waiting, read, hole"),
+    Column("rows_seen", Integer, nullable=False, default=0),
+    Column("requests", Integer, nullable=False, default=0),
+    Column("attempts", Integer, nullable=False, default=0, comment="that ended without a page"),
+    Column("began_at", Instant, nullable=False),
+    Column("ended_at", Instant, comment="when it was read to its end or given up"),
+    Index("ix_span_source_id_kind", "source_id", "kind"),
+    comment="Windows in time of one kind of record: what was read, what waits, and holes.",
 )
 
 cursor = Table(
     "cursor",
     metadata,
-    Column("source_id", ForeignKey("source.id"), primary_key=True),
+    Column("span_id", ForeignKey("span.id"), primary_key=True),
     Column("stream", String(120), primary_key=True),
-    Column("kind", String(60), nullable=False),
     Column("value", Text, nullable=False),
     Column("poll_id", ForeignKey("poll.id"), nullable=False),
+    Column("state", String(10), nullable=False, comment="open; whole: read to the end of its window; refused"),
+    Column("opened_at", Instant, comment="the source's clock at the first answer of the poll that is not over yet"),
+    Column("covered_at", Instant, comment="the same of the newest poll that was read to the end of the window"),
+    comment="Where each stream stands in each window.",
 )
 
 payload = Table(
@@ -286,10 +317,12 @@ record = Table(
     Column(
         "judge_at",
         Instant,
-        comment="next instant at which it has to be judged; 0 = it has new facts, 1 = a record it depends on has",
+        comment="next instant at which it has to be judged; 0 = it has new facts, 1 = a record it depends on has; "
+        "far beyond = it waits for its history to be read, by its creation",
     ),
     UniqueConstraint("source_id", "kind", "native_id", name="uq_record_native"),
     Index("ix_record_judge_at", "judge_at"),
+    Index("ix_record_source_id_kind_judge_at", "source_id", "kind", "judge_at"),
     Index("ix_record_label", "label"),
 )
 
@@ -363,8 +396,23 @@ case_state = Table(
     Column("scope", Text, nullable=False),
     Column("place", Text, nullable=False, comment="where it was worked on last"),
     Column("visited", Text, nullable=False, comment="states that the case was in, comma separated, sorted"),
+    Column("period", Instant, nullable=False, comment="start of the month in which it ended, cut at go-live; 1 = open"),
     Index("ix_case_state_process_ended_at", "process", "ended_at"),
     comment="What the last judgement knew of each case.",
+)
+
+tally = Table(
+    "tally",
+    metadata,
+    Column("process", String(60), primary_key=True),
+    Column("source_id", ForeignKey("source.id"), primary_key=True),
+    Column("period", Instant, primary_key=True, comment="as in case_state"),
+    Column("requirement", String(60), primary_key=True),
+    Column("check", String(10), primary_key=True),
+    Column("scope", Text, primary_key=True),
+    Column("status", String(20), primary_key=True),
+    Column("cases", Integer, nullable=False),
+    comment="Verdicts that stand, counted; kept in step with them, so that no pass counts them all.",
 )
 
 judgement = Table(

@@ -98,6 +98,7 @@ class Reader:
 
     def cycle(self) -> Verdicts:
         report = self._ingest.poll(self._source)
+        self._ingest.backfill(self._source, report, lambda: True)
         assert report.problem is None
         self._judging.run(NOW, self._clock())
         v, r = schema.verdict.c, schema.record.c

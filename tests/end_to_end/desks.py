@@ -31,7 +31,9 @@ class Desk:
     options: Mapping[str, Any]
     """Options of the source, in the settings."""
     page: str
-    """First bytes of the request for a page of changes, or of their history."""
+    """First bytes of the request for a page of changes, or of their history; Jira is asked so for bounds too."""
+    within: int
+    """Which of these requests lies in the middle of a window."""
     built_in: tuple[Path, ...] = ()
     """Data files that come with the simulator."""
 
@@ -66,6 +68,7 @@ def _jira(below: str, username: str | None, search: str, **simulated: str) -> De
         {"token": {"file": "token.txt"}, **({"username": username} if username else {})},
         {"projects": [jira.PROJECT], "approvals_field": "customfield_10213"},
         f"POST {below}/rest/api/2/{search} ",
+        38,
         (Path("itsm"),),
     )
 
@@ -78,6 +81,7 @@ DESKS: Mapping[str, Desk] = {
         {"username": "itsms", "password": {"file": "password.txt"}},
         {},
         "GET /api/now/table/sys_audit?sysparm_query=tablename%3Dchange_request%5EfieldnameIN",
+        6,
     ),
     "jira-cloud": _jira("", "bot@example.com", "search/jql"),
     "jira-data-center": _jira("/jira", None, "search", edition="datacenter", context="/jira"),

@@ -105,8 +105,8 @@ def test_killed_at_any_commit_it_ends_where_it_would_have(bench: Bench) -> None:
 
 
 def _in_a_page(bench: Bench, front: Front, number: signal.Signals) -> tuple[Installation, int, float]:
-    """An installation whose daemon got a signal when half of the sixth page had come."""
-    rule = front.rule(bench.served.page, "stall_answer", 30, nth=6)
+    """An installation whose daemon got a signal when half of a page had come, in the middle of a window."""
+    rule = front.rule(bench.served.page, "stall_answer", 30, nth=bench.served.within)
     installation = bench.installation(front.url)
     daemon = installation.start("run")
     try:

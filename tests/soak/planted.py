@@ -56,12 +56,11 @@ PLANTS: tuple[Plant, ...] = (
     Plant(
         "the cursor is committed before the data",
         "itsms_sync/store/ingested.py",
-        '''Not ``moving``: records by name,
-        whose cursors say nothing about the streams."""
+        '''by name, whose cursors say nothing about the streams."""
 ''',
-        '''"""
-        if moving:
-            self._move_cursor(connection, poll_id, kind, page)
+        '''by name."""
+        if span_id is not None:
+            self._move_cursor(connection, span_id, poll_id, page)
             connection.connection.commit()
             connection.exec_driver_sql("BEGIN")
 ''',

@@ -1,0 +1,374 @@
+"""Windows in time and what they cover.
+
+Owns which part of the past of each kind of record was read, is being read, waits or could not be read. The newest
+window of a kind, its head, has no end: every poll goes on in it. Leaves to ``windows`` which window is read next and
+how large it is, and to ``ingested`` what was in it.
+"""
+
+from collections.abc import Collection, Iterable, Sequence
+from typing import NamedTuple
+
+from sqlalchemy import Connection, Engine, Row, and_, delete, func, insert, or_, select, update
+
+from itsms_sync.records import Millis
+from itsms_sync.store.database import new_id
+from itsms_sync.store.schema import DEPENDS, WAITS, cursor, gap, reading, record, source, span
+
+FIRST, LAST = -(1 << 62), 1 << 62
+"""Before and behind every instant."""
+HEAD, WAITING, READ, HOLE = "head", "waiting", "read", "hole"
+"""States of a window."""
+WHOLE, REFUSED = "whole", "refused"
+"""States of a stream in a window, besides that it is being read."""
+UNREADABLE = "window-unreadable"
+"""Reason of the gap of a hole."""
+NOT_ASKED = "not-asked"
+
+
+class Covered(NamedTuple):
+    """A stretch of time; ``end`` is exclusive. ``FIRST`` and ``LAST`` stand for ends that are open."""
+
+    start: Millis
+    end: Millis
+
+
+class Span(NamedTuple):
+    """One window of one kind of record, see the table ``span``."""
+
+    id: int
+    kind: str
+    start: Millis | None
+    end: Millis | None
+    dense_until: Millis | None
+    fields: frozenset[str]
+    state: str
+    rows: int
+    requests: int
+    attempts: int
+    ended_at: Millis | None
+
+
+_COLUMNS = (
+    span.c.id,
+    span.c.kind,
+    span.c.start,
+    span.c.end,
+    span.c.dense_until,
+    span.c.fields,
+    span.c.state,
+    span.c.rows_seen,
+    span.c.requests,
+    span.c.attempts,
+    span.c.ended_at,
+)
+
+
+class Windows:
+    """The windows of one source."""
+
+    def __init__(self, engine: Engine, source_id: int) -> None:
+        self._engine = engine
+        self._source_id = source_id
+
+    def all(self) -> list[Span]:
+        """Of every kind, newest first."""
+        with self._engine.begin() as connection:
+            return self._select(connection, span.c.source_id == self._source_id)
+
+    def of(self, kind: str) -> list[Span]:
+        """Of one kind, newest first."""
+        with self._engine.begin() as connection:
+            return self._select(connection, and_(span.c.source_id == self._source_id, span.c.kind == kind))
+
+    @staticmethod
+    def _select(connection: Connection, wanted: object) -> list[Span]:
+        rows = connection.execute(select(*_COLUMNS).where(wanted)).all()  # type: ignore[arg-type]
+        found = [_span(row) for row in rows]
+        return sorted(found, key=lambda one: (LAST if one.end is None else one.end, one.id), reverse=True)
+
+    def first(self, kind: str) -> Millis | None:
+        """The oldest stamp of the kind when it was first read."""
+        mine = and_(reading.c.source_id == self._source_id, reading.c.kind == kind)
+        with self._engine.begin() as connection:
+            return connection.execute(select(reading.c.first).where(mine)).scalar()
+
+    def begin(self, kind: str, fields: Collection[str], start: Millis | None, first: Millis | None, at: Millis) -> Span:
+        """The head of a kind that was never read, or of which all that was read is asked for anew."""
+        mine = and_(reading.c.source_id == self._source_id, reading.c.kind == kind)
+        with self._engine.begin() as connection:
+            self._forget(connection, kind)
+            connection.execute(update(reading).where(mine).values(first=first, behind=start is not None))
+            return self._add(connection, kind, fields, HEAD, start, None, None, at)
+
+    def part(
+        self,
+        head: Span,
+        fields: Collection[str],
+        start: Millis,
+        at: Millis,
+        ended: Millis | None = None,
+        first: Millis | None = None,
+    ) -> Span:
+        """Ends the head and begins a new one at ``start``. What the former head has not read, from ``ended`` on, waits
+        as a window of its own. With ``first``, the oldest stamp there is, the past is asked for anew: windows that
+        wait without the new fields are dropped.
+        """
+        mine = and_(span.c.source_id == self._source_id, span.c.kind == head.kind)
+        with self._engine.begin() as connection:
+            if head.fields != frozenset(fields):
+                waiting = select(span.c.id).where(mine, span.c.state.in_((WAITING, HOLE)))
+                connection.execute(delete(cursor).where(cursor.c.span_id.in_(waiting)))
+                connection.execute(delete(span).where(mine, span.c.state.in_((WAITING, HOLE))))
+                unreadable = and_(gap.c.source_id == self._source_id, gap.c.stream == head.kind)
+                lost = and_(unreadable, gap.c.reason == UNREADABLE, gap.c.closed_at.is_(None))
+                connection.execute(update(gap).where(lost).values(closed_at=at))
+                of_kind = and_(reading.c.source_id == self._source_id, reading.c.kind == head.kind)
+                connection.execute(update(reading).where(of_kind).values(first=first, behind=True))
+            ended = start if ended is None else ended
+            connection.execute(update(span).where(span.c.id == head.id).values(end=ended, state=READ, ended_at=at))
+            if ended < start:
+                self._add(connection, head.kind, fields, WAITING, ended, start, None, at)
+            return self._add(connection, head.kind, fields, HEAD, start, None, None, at)
+
+    def add(
+        self,
+        kind: str,
+        fields: Collection[str],
+        start: Millis | None,
+        end: Millis,
+        dense_until: Millis | None,
+        at: Millis,
+    ) -> Span:
+        """A window that is to be read."""
+        with self._engine.begin() as connection:
+            return self._add(connection, kind, fields, WAITING, start, end, dense_until, at)
+
+    def _add(
+        self,
+        connection: Connection,
+        kind: str,
+        fields: Collection[str],
+        state: str,
+        start: Millis | None,
+        end: Millis | None,
+        dense_until: Millis | None,
+        at: Millis,
+    ) -> Span:
+        values = {"start": start, "end": end, "dense_until": dense_until, "state": state, "began_at": at}
+        result = connection.execute(
+            insert(span).values(source_id=self._source_id, kind=kind, fields=_text(fields), **values)
+        )
+        if state == WAITING:
+            mine = and_(reading.c.source_id == self._source_id, reading.c.kind == kind)
+            connection.execute(update(reading).where(mine).values(behind=True))
+        return self._select(connection, span.c.id == new_id(result))[0]
+
+    def _forget(self, connection: Connection, kind: str) -> None:
+        mine = and_(span.c.source_id == self._source_id, span.c.kind == kind)
+        connection.execute(delete(cursor).where(cursor.c.span_id.in_(select(span.c.id).where(mine))))
+        connection.execute(delete(span).where(mine))
+
+    def past_is_read(self, kinds: Collection[str]) -> None:
+        """Of these kinds, as far back as is wanted."""
+        with self._engine.begin() as connection:
+            mine = and_(reading.c.source_id == self._source_id, reading.c.kind.in_(list(kinds)), reading.c.behind)
+            connection.execute(update(reading).where(mine).values(behind=False))
+
+    def cursors(self, one: Span) -> dict[str, str]:
+        """Where each stream stands in the window."""
+        with self._engine.begin() as connection:
+            rows = connection.execute(select(cursor.c.stream, cursor.c.value).where(cursor.c.span_id == one.id))
+            return dict(rows.all())
+
+    def covered_at(self, one: Span) -> Millis | None:
+        """Up to which instant of the source's clock every stream of the head was read, as far as the source does not
+        refuse it; ``None`` if one never was.
+        """
+        wanted = and_(cursor.c.span_id == one.id, cursor.c.state != REFUSED)
+        with self._engine.begin() as connection:
+            rows = connection.execute(select(cursor.c.covered_at).where(wanted)).scalars().all()
+        known = [at for at in rows if at is not None]
+        return min(known) if known and len(known) == len(rows) else None
+
+    def shrink(self, one: Span, start: Millis) -> None:
+        """Nearer to its end; what was read of it is stored and is asked for again in its turn."""
+        with self._engine.begin() as connection:
+            connection.execute(delete(cursor).where(cursor.c.span_id == one.id))
+            connection.execute(update(span).where(span.c.id == one.id).values(start=start, rows_seen=0))
+
+    def finished(self, one: Span, at: Millis) -> None:
+        """Read to its end: cases whose whole history is there by this are to be judged."""
+        with self._engine.begin() as connection:
+            lacking = uncovered_fields(connection, self._source_id, one.kind)
+            values = {"state": READ, "ended_at": at, "attempts": 0}
+            connection.execute(update(span).where(span.c.id == one.id).values(values))
+            self._close_hole(connection, one, at)
+            end = LAST if one.end is None else one.end
+            joined = [c for c in kind_covered(connection, self._source_id, one.kind) if c.start < end <= c.end]
+            _waken(connection, self._source_id, min((c.start for c in joined), default=end), end)
+            if lacking and not uncovered_fields(connection, self._source_id, one.kind):
+                self._settle(connection, one)
+
+    def _settle(self, connection: Connection, one: Span) -> None:
+        """Fields that were not asked for before are known of the whole past now: every record is to be judged, and
+        windows without these fields say nothing any more."""
+        mine = and_(span.c.source_id == self._source_id, span.c.kind == one.kind, span.c.fields != _text(one.fields))
+        connection.execute(delete(cursor).where(cursor.c.span_id.in_(select(span.c.id).where(mine))))
+        connection.execute(delete(span).where(mine))
+        of_kind = and_(record.c.source_id == self._source_id, record.c.kind == one.kind)
+        later = or_(record.c.judge_at.is_(None), record.c.judge_at > DEPENDS)
+        connection.execute(update(record).where(of_kind, later).values(judge_at=DEPENDS))
+
+    def failed(self, one: Span) -> int:
+        """An attempt without a page; how many there were in a row."""
+        with self._engine.begin() as connection:
+            connection.execute(update(span).where(span.c.id == one.id).values(attempts=span.c.attempts + 1))
+            return int(connection.execute(select(span.c.attempts).where(span.c.id == one.id)).scalar_one())
+
+    def spent(self, one: Span, requests: int) -> None:
+        """Requests that reading the window took."""
+        with self._engine.begin() as connection:
+            connection.execute(update(span).where(span.c.id == one.id).values(requests=span.c.requests + requests))
+
+    def lost(self, one: Span, at: Millis) -> None:
+        """A hole: it cannot be read now; older windows go on."""
+        with self._engine.begin() as connection:
+            connection.execute(update(span).where(span.c.id == one.id).values(state=HOLE, ended_at=at, attempts=0))
+
+    def retry(self, before: Millis) -> bool:
+        """Whether there are holes older than that; they are read once more."""
+        old = and_(span.c.source_id == self._source_id, span.c.state == HOLE, span.c.ended_at < before)
+        with self._engine.begin() as connection:
+            return connection.execute(update(span).where(old).values(state=WAITING)).rowcount > 0
+
+    def reopen(self, kind: str) -> None:
+        """Windows in which a stream was refused that the head has read by now wait to be read once more."""
+        mine = and_(span.c.source_id == self._source_id, span.c.kind == kind)
+        streams = (
+            select(cursor.c.stream).join_from(cursor, span).where(mine, span.c.state == HEAD, cursor.c.state == WHOLE)
+        )
+        lacking = (
+            select(cursor.c.span_id)
+            .join_from(cursor, span)
+            .where(mine, span.c.state == READ, cursor.c.state == REFUSED, cursor.c.stream.in_(streams))
+        )
+        with self._engine.begin() as connection:
+            connection.execute(update(span).where(span.c.id.in_(lacking)).values(state=WAITING))
+
+    def _close_hole(self, connection: Connection, one: Span, at: Millis) -> None:
+        mine = and_(gap.c.source_id == self._source_id, gap.c.stream == one.kind, gap.c.reason == UNREADABLE)
+        same = gap.c.end.is_(None) if one.end is None else gap.c.end == one.end
+        connection.execute(update(gap).where(mine, same, gap.c.closed_at.is_(None)).values(closed_at=at))
+
+
+def covered(connection: Connection, source_id: int, stream: str, field: str | None = None) -> list[Covered]:
+    """Stretches of time, oldest first, of which a stream was read whole; with ``field`` only where that was asked for.
+
+    The last one ends at ``LAST`` where polls go on; how far they have come is another question.
+    """
+    rows = connection.execute(
+        select(span.c.start, span.c.end, span.c.fields)
+        .join_from(span, cursor)
+        .where(span.c.source_id == source_id, cursor.c.stream == stream, cursor.c.state == WHOLE)
+    )
+    return _joined(rows, field)
+
+
+def kind_covered(connection: Connection, source_id: int, kind: str, field: str | None = None) -> list[Covered]:
+    """The same of a kind of record as a whole. What the source refuses of it is no hole here but a gap."""
+    rows = connection.execute(
+        select(span.c.start, span.c.end, span.c.fields).where(
+            span.c.source_id == source_id, span.c.kind == kind, span.c.state.in_((HEAD, READ))
+        )
+    )
+    return _joined(rows, field)
+
+
+def uncovered_fields(connection: Connection, source_id: int, kind: str) -> dict[str, list[Covered]]:
+    """Fields that polls ask for and that were not asked for wherever the kind was read, with where they were."""
+    rows = connection.execute(
+        select(span.c.start, span.c.end, span.c.fields, span.c.state).where(
+            span.c.source_id == source_id, span.c.kind == kind, span.c.state.in_((HEAD, READ))
+        )
+    ).all()
+    if len({row.fields for row in rows}) <= 1:
+        return {}
+    asked = {name for row in rows if row.state == HEAD for name in _names(row.fields)}
+    whole = _joined(rows, None)
+    found = {name: _joined(rows, name) for name in asked}
+    return {name: spans for name, spans in found.items() if spans != whole}
+
+
+def partly_read(connection: Connection) -> dict[tuple[int, str], str]:
+    """``(source, kind)`` of which not the whole past was read, and how it is told. The sentence does not change while
+    reading goes on, because a change of it makes cases due.
+    """
+    kinds = select(span.c.source_id, source.c.name, span.c.kind).join_from(span, source).distinct()
+    return {
+        (source_id, kind): f"{kind} of {name} was not read back to its beginning"
+        for source_id, name, kind in connection.execute(kinds).all()
+        if [Covered(FIRST, LAST)] != kind_covered(connection, source_id, kind)
+    }
+
+
+def is_behind(connection: Connection, kinds: Collection[tuple[int, str]]) -> bool:
+    """Whether more of the past of any of the ``(source, kind)`` is to be read."""
+    rows = connection.execute(select(reading.c.source_id, reading.c.kind).where(reading.c.behind)).all()
+    return any((source_id, kind) in kinds for source_id, kind in rows)
+
+
+def awaiting(connection: Connection, source_id: int) -> int:
+    """How many records of the source wait for their history."""
+    wanted = and_(record.c.source_id == source_id, record.c.judge_at >= WAITS)
+    return int(connection.execute(select(func.count()).select_from(record).where(wanted)).scalar_one())
+
+
+def covers(spans: Sequence[Covered], start: Millis, end: Millis) -> bool:
+    """Whether one of the stretches holds both instants."""
+    return any(one.start <= start and end < one.end for one in spans)
+
+
+def shared(several: Iterable[Sequence[Covered]]) -> list[Covered]:
+    """What all of them cover."""
+    result = [Covered(FIRST, LAST)]
+    for spans in several:
+        both = (Covered(max(a.start, b.start), min(a.end, b.end)) for a in result for b in spans)
+        result = [one for one in both if one.start < one.end]
+    return sorted(result)
+
+
+def _waken(connection: Connection, source_id: int, start: Millis, end: Millis) -> None:
+    """Records that were created in between and wait for their history are judged again."""
+    low, high = WAITS + max(0, start), WAITS + max(0, min(end, WAITS))
+    wanted = and_(record.c.source_id == source_id, record.c.judge_at >= low, record.c.judge_at <= high)
+    connection.execute(update(record).where(wanted).values(judge_at=DEPENDS))
+
+
+def _joined(rows: Iterable[Row], field: str | None) -> list[Covered]:  # type: ignore[type-arg]
+    spans = sorted(
+        Covered(FIRST if row.start is None else row.start, LAST if row.end is None else row.end)
+        for row in rows
+        if field is None or field in _names(row.fields)
+    )
+    result: list[Covered] = []
+    for one in spans:
+        if result and one.start <= result[-1].end:
+            result[-1] = Covered(result[-1].start, max(result[-1].end, one.end))
+        else:
+            result.append(one)
+    return result
+
+
+def _span(row: Row) -> Span:  # type: ignore[type-arg]
+    values = row._mapping
+    names = frozenset(_names(values["fields"]))
+    head = (values["id"], values["kind"], values["start"], values["end"], values["dense_until"], names)
+    return Span(*head, values["state"], values["rows_seen"], values["requests"], values["attempts"], values["ended_at"])
+
+
+def _text(fields: Collection[str]) -> str:
+    return ",".join(sorted(fields))
+
+
+def _names(text: str) -> list[str]:
+    return text.split(",") if text else []
