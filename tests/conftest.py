@@ -13,6 +13,8 @@ if os.environ.get("CI"):
     settings.load_profile("ci")
 
 ROOT = Path(__file__).parent.parent
+LONG = ("end_to_end", "seeded")
+"""Folders of the tests that run whole programs."""
 
 
 @pytest.fixture(scope="session")
@@ -34,3 +36,8 @@ def shared() -> Callable[[str], Path]:
         return pytest.skip(f"{relative} is not beside the checkout; set ITSMS_SHARED to the folder that holds it")
 
     return find
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whole files go to one worker or the other; the long ones first, so that neither ends with one alone."""
+    items.sort(key=lambda item: item.path.parent.name not in LONG)
