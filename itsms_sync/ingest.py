@@ -1,4 +1,4 @@
-"""Reads a source into the store: a few pages, one transaction, their cursors with them.
+"""Reads a source into the store: a few pages, one transaction, their cursors with them, while the next ones come.
 
 Owns polls, the reading of the past window by window, gaps and coverage records. A page that is not stored moves no
 cursor, so whatever ends this process, the next poll asks again from the last stored page. Leaves to ``windows`` which
@@ -6,6 +6,7 @@ part of the past comes next.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
@@ -363,21 +364,37 @@ class Ingest:
     # --- pages
 
     def _stored(self, source: ReadSource, pull: "_Pull", pages: Iterator[Page], report: SourceReport) -> Iterator[None]:
-        """Stores the pages, a few in each transaction, and comes back after each of these."""
-        for group in _groups(pages, self._clock):
-            with self._engine.begin() as connection:
-                for page in group:
-                    report.new_rows += self._store_page(connection, source, pull, page)
-            for page in group:
-                report.streams[page.stream] = report.streams.get(page.stream, 0) + len(page.rows)
-                report.rows += len(page.rows)
-                report.pages += 1
-                report.gaps.extend(page.gaps)
-                self._progress(source.name, page.stream, report.streams[page.stream])
+        """Stores the pages, a few in each transaction, and comes back after each of these. Meanwhile the next ones are
+        read, by this thread, because only it can be interrupted; the other one never outlives this call. Pages that
+        were read when the caller leaves are not stored.
+        """
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="store") as writer:
+            ahead: Future[None] | None = None
+            try:
+                for group in _groups(pages, self._clock):
+                    if ahead is not None:
+                        ahead.result()
+                        yield
+                    ahead = writer.submit(self._store_group, source, pull, group, report)
+            finally:
+                if ahead is not None:
+                    ahead.result()
+        if ahead is not None:
             yield
         if pull.span is not None and pull.span.end is None and pull.kind in pull.polls:
             with self._engine.begin() as connection:
                 source.ingested.close_unasked(connection, pull.kind, pull.polls, self._clock())
+
+    def _store_group(self, source: ReadSource, pull: "_Pull", group: list[Page], report: SourceReport) -> None:
+        with self._engine.begin() as connection:
+            for page in group:
+                report.new_rows += self._store_page(connection, source, pull, page)
+        for page in group:
+            report.streams[page.stream] = report.streams.get(page.stream, 0) + len(page.rows)
+            report.rows += len(page.rows)
+            report.pages += 1
+            report.gaps.extend(page.gaps)
+            self._progress(source.name, page.stream, report.streams[page.stream])
 
     def _store_page(self, connection: Connection, source: ReadSource, pull: "_Pull", page: Page) -> int:
         """Returns how many of the rows were new."""

@@ -6,6 +6,7 @@ its row is deleted, payloads, chains and counts stay valid and nobody can be fou
 
 import hashlib
 import hmac
+from threading import Lock
 
 from sqlalchemy import Connection, Engine
 
@@ -19,7 +20,7 @@ EVERYWHERE = "email"
 
 class StoreBorder:
     """The ``Border`` of one source. What is new is written by ``flush``, in the transaction of the page that brought
-    it.
+    it, or before: one thread may read while another one stores.
     """
 
     def __init__(self, engine: Engine, source_id: int) -> None:
@@ -28,6 +29,7 @@ class StoreBorder:
         self._names: dict[tuple[str, str], str] = {}
         self._new_names: list[tuple[str, int, str, str]] = []
         self._new_texts: dict[str, str] = {}
+        self._lock = Lock()
         self._pseudonyms = Bulk(engine, pseudonym, ["name", "source_id", "form", "identifier"])
         self._texts = Bulk(engine, free_text, ["hash", "value"])
 
@@ -42,7 +44,8 @@ class StoreBorder:
             whose = "" if form == EVERYWHERE else self._source_id
             found = "p_" + self._hash(f"{whose}\0{form}\0{identifier}")[:20]
             self._names[form, identifier] = found
-            self._new_names.append((found, self._source_id, form, identifier))
+            with self._lock:
+                self._new_names.append((found, self._source_id, form, identifier))
         return found
 
     def text(self, value: str) -> str:
@@ -50,13 +53,15 @@ class StoreBorder:
         if value == "":
             return ""
         digest = self._hash(value)
-        self._new_texts[digest] = value
+        with self._lock:
+            self._new_texts[digest] = value
         return f"text:{digest}"
 
     def flush(self, connection: Connection) -> None:
         """Writes what was new since the last flush; it is new again if the transaction is rolled back."""
-        names, texts = self._new_names, self._new_texts
-        self._new_names, self._new_texts = [], {}
+        with self._lock:
+            names, texts = self._new_names, self._new_texts
+            self._new_names, self._new_texts = [], {}
         on_rollback(connection, lambda: self._take_back(names, texts))
         self._pseudonyms.rows(connection, names)
         self._texts.rows(connection, list(texts.items()))
@@ -66,8 +71,9 @@ class StoreBorder:
         self._new_texts = {}
 
     def _take_back(self, names: list[tuple[str, int, str, str]], texts: dict[str, str]) -> None:
-        self._new_names = [*names, *self._new_names]
-        self._new_texts = {**texts, **self._new_texts}
+        with self._lock:
+            self._new_names = [*names, *self._new_names]
+            self._new_texts = {**texts, **self._new_texts}
 
     def _hash(self, value: str) -> str:
         return hmac.new(self._key, value.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()
