@@ -4,6 +4,7 @@ table."""
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -18,12 +19,14 @@ from alembic.runtime.migration import MigrationContext
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine, Table, delete, func, select, update
+from sqlalchemy.exc import IntegrityError
 
 from itsms_sync.configuration import read_library
 from itsms_sync.conformance.verdicts import GAP
 from itsms_sync.connector import LoggedOut, Plugin, Refused, Unavailable
 from itsms_sync.guarding import Guarding
-from itsms_sync.ingest import DIRECTORY_EVERY, Fields, Ingest, ReadSource, SourceReport
+from itsms_sync.http import Stopped
+from itsms_sync.ingest import DIRECTORY_EVERY, PAGES_AT_ONCE, Fields, Ingest, ReadSource, SourceReport
 from itsms_sync.judging import JudgementReport, Judging
 from itsms_sync.procedures.library import Library
 from itsms_sync.records import (
@@ -384,6 +387,49 @@ def test_unavailable_in_the_middle_keeps_what_came(desk: Desk) -> None:
     desk.poll(incident=[page(record_row("b"), cursor="c2")])
     assert "c1" == desk.connector.windows["incident"].cursors["incident"]
     assert (["a", "b"], []) == (desk.keys(), desk.open_gaps())
+
+
+def numbered_pages(count: int) -> Iterator[Page]:
+    for number in range(count):
+        yield page(record_row(f"{number:02}"), closed=False, cursor=f"c{number}")
+
+
+def test_pages_are_read_while_those_before_them_are_stored(desk: Desk) -> None:
+    next_one_came, waited = threading.Event(), []
+
+    def pages() -> Iterator[Page]:
+        for number, one in enumerate(numbered_pages(2 * PAGES_AT_ONCE)):
+            if number == PAGES_AT_ONCE:
+                next_one_came.set()
+            yield one
+
+    desk.progress = lambda *_: waited.append(next_one_came.wait(5))
+    report = desk.poll(incident=pages())
+    assert [True] * 2 * PAGES_AT_ONCE == waited
+    assert 2 * PAGES_AT_ONCE == report.pages == len(desk.keys())
+
+
+def test_a_stop_while_pages_are_stored_waits_for_these_and_for_no_more(desk: Desk) -> None:
+    def pages() -> Iterator[Page]:
+        yield from numbered_pages(PAGES_AT_ONCE + 1)
+        raise Stopped
+
+    with pytest.raises(Stopped):
+        desk.poll(incident=pages())
+    assert ({"incident": f"c{PAGES_AT_ONCE - 1}"}, PAGES_AT_ONCE) == (desk.cursors(), len(desk.keys()))
+    assert [threading.main_thread()] == threading.enumerate()
+
+
+def test_a_page_that_cannot_be_stored_ends_the_poll_and_moves_no_cursor(desk: Desk) -> None:
+    def pages() -> Iterator[Page]:
+        yield from numbered_pages(PAGES_AT_ONCE)
+        yield page(record_row("broken")._replace(key=None), closed=False, cursor="lost")  # type: ignore[arg-type]
+        yield from numbered_pages(3 * PAGES_AT_ONCE)
+
+    with pytest.raises(IntegrityError):
+        desk.poll(incident=pages())
+    assert ({"incident": f"c{PAGES_AT_ONCE - 1}"}, PAGES_AT_ONCE) == (desk.cursors(), len(desk.keys()))
+    assert [threading.main_thread()] == threading.enumerate()
 
 
 @pytest.mark.parametrize("problem", [Unavailable("down"), Refused("wrong password")])
