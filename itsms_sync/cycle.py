@@ -92,12 +92,15 @@ def compared(run: Run) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, slots=True)
-class WrittenTo:
-    """The source that receives tickets, as the guard needs it."""
+class Tickets:
+    """The source that receives tickets, and who writes and follows them."""
 
     name: str
     source_id: int
     connector: Connector
+    rules: TicketRules
+    outbox: Outbox
+    following: Following
 
 
 class Cycle:
@@ -112,12 +115,9 @@ class Cycle:
         ingest: Ingest,
         reconciling: Reconciling,
         judging: Judging,
-        outbox: Outbox | None,
-        rules: TicketRules | None,
-        target: WrittenTo | None,
+        tickets: Tickets | None,
         guard: Guarding,
         clock: Clock,
-        following: Following | None = None,
     ) -> None:
         self._engine = engine
         self._library = library
@@ -126,12 +126,9 @@ class Cycle:
         self._ingest = ingest
         self._reconciling = reconciling
         self._judging = judging
-        self._outbox = outbox
-        self._rules = rules
-        self._target = target
+        self._tickets = tickets
         self._guard = guard
         self._clock = clock
-        self._following = following
 
     def run(
         self,
@@ -165,20 +162,11 @@ class Cycle:
     ) -> CycleReport:
         # What was decided before goes out first: a long read must not hold it up.
         outbox, followed = (None, None) if dry_run else self._tend(between)
-        reports = []
-        for source in self._sources:
-            reports.append(self._ingest.poll(source))
-            between()
-        served = [source for source, read in zip(self._sources, reports, strict=True) if read.problem is None]
-        for source, read in zip(self._sources, reports, strict=True):
-            if read.problem is None:
-                self._ingest.backfill(source, read, more(source.name))
-            between()
-        reconciled = self._reconciling.go_on(served, RECONCILE_AT_ONCE)
-        between()
+        reports, reconciled = self._read(between, more)
         judgement = self._judging.run(now, learned_at, between=between)
         between()
-        step = Deciding(self._engine, self._library, self._live, self._rules, now)
+        rules = None if self._tickets is None else self._tickets.rules
+        step = Deciding(self._engine, self._library, self._live, rules, now)
         outcome = step.run(learned_at, dry_run=dry_run or self._guard.against(DATABASE) is not None)
         between()
         acted = None if dry_run else self.act()
@@ -198,37 +186,57 @@ class Cycle:
             self._guard.standing(),
         )
 
+    def _read(
+        self, between: Callable[[], None], more: Callable[[str], Callable[[], bool]]
+    ) -> tuple[list[SourceReport], list[Run]]:
+        """Polls every source before the past of any is read. A source that failed is left alone for this pass."""
+        reports = []
+        for source in self._sources:
+            reports.append(self._ingest.poll(source))
+            between()
+        answered = [(s, read) for s, read in zip(self._sources, reports, strict=True) if read.problem is None]
+        served = [source for source, _ in answered]
+        for source, read in answered:
+            self._ingest.backfill(source, read, more(source.name))
+            between()
+        reconciled = self._reconciling.go_on(served, RECONCILE_AT_ONCE)
+        between()
+        return reports, reconciled
+
     def _tend(self, between: Callable[[], None]) -> tuple[OutboxReport | None, FollowReport | None]:
         """Performs what was decided before and looks at our tickets, if the guard lets us; it is asked once for both.
         What another instance answers would say that our tickets are gone.
         """
-        if self._outbox is None or self._rules is None or self._following is None:
+        if self._tickets is None:
             return None, None
-        has_work, is_due = self._outbox.has_work(), self._following.is_due()
-        problem = self._doubt() if has_work or is_due else None
+        outbox, following = self._tickets.outbox, self._tickets.following
+        has_work, is_due = outbox.has_work(), following.is_due()
+        problem = self._doubt(self._tickets) if has_work or is_due else None
         between()
-        acted = self._outbox.hold(problem) if problem else self._outbox.perform(self._rules.max_writes)
+        acted = self._perform(self._tickets, problem)
         between()
         if not is_due:
             return acted, None
-        followed = FollowReport.without(problem) if problem else self._following.run()
+        followed = FollowReport.without(problem) if problem else following.run()
         between()
         return acted, followed
 
     def act(self) -> OutboxReport | None:
         """Performs what was decided, as far as the guard lets it; ``None`` where no tickets are configured."""
-        if self._outbox is None or self._rules is None:
+        if self._tickets is None:
             return None
-        problem = self._doubt() if self._outbox.has_work() else None
-        return self._outbox.hold(problem) if problem else self._outbox.perform(self._rules.max_writes)
+        return self._perform(self._tickets, self._doubt(self._tickets) if self._tickets.outbox.has_work() else None)
 
-    def _doubt(self) -> str | None:
+    @staticmethod
+    def _perform(tickets: Tickets, problem: str | None) -> OutboxReport:
+        return tickets.outbox.hold(problem) if problem else tickets.outbox.perform(tickets.rules.max_writes)
+
+    def _doubt(self, tickets: Tickets) -> str | None:
         """Why nothing may be written now."""
         self._guard.check_file()
-        assert self._target is not None
         try:
             objection = self._guard.against(DATABASE) or self._guard.admits(
-                self._target.name, self._target.source_id, self._target.connector
+                tickets.name, tickets.source_id, tickets.connector
             )
         except SourceError as error:
             return str(error)

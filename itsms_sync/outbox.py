@@ -3,13 +3,12 @@
 An intent is committed before it is sent. When an answer is lost, nothing tells whether the target acted, and its search
 may not show yet what it has: the intent is then quarantined until the request's deadline and the index's lag have
 passed. Only a look-up after that may find it absent and let it be sent again; after a limit a person is asked instead.
+The wait is measured by how long the machine has been up, not by the time of day: a clock that is set forward must not
+cut it short.
 
 Intents of one key go out in the order in which they were decided: a later one waits while an earlier one is not over.
 What the target refuses is parked and tried again when configuration or documents have changed, else once a day. Every
 step stays in the intent's history. After the create only fields are written that hold what we wrote last.
-
-That wait is measured by how long the machine has been up, not by the time of day: a clock that is set forward must not
-cut it short.
 """
 
 from collections.abc import Callable, Mapping
@@ -195,7 +194,6 @@ class Outbox:
                 self._change(item, state="pending", not_before=0)
 
     def _is_due(self, item: StoredIntent, longest: int = LONGEST_WAIT) -> bool:
-        # A clock that was set back must not hold an intent for longer than any wait we ever ask for.
         # A clock that was set back must not hold an intent for longer than any wait we ever ask for.
         return not 0 < item.not_before - self._clock() <= longest
 

@@ -23,8 +23,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from itsms_sync.connector import Access, Connector, Plugin
-    from itsms_sync.cycle import Cycle, CycleReport, WrittenTo
-    from itsms_sync.following import Following
+    from itsms_sync.cycle import Cycle, CycleReport, Tickets
     from itsms_sync.guarding import Guarding
     from itsms_sync.http import Http, Limits, Stop, Transport
     from itsms_sync.ingest import Clock, Fields, Ingest, Progress, ReadSource, SourceReport
@@ -271,7 +270,7 @@ class _Builder:
         from itsms_sync.judging import Judging
         from itsms_sync.reconciling import Reconciling
 
-        outbox, read_sources = self._outbox(), self._read_sources()
+        tickets, read_sources = self._tickets(), self._read_sources()
         clock, monotonic = self._time.wall, self._time.monotonic
         ingest = Ingest(self._engine, clock, progress, self._guard)
         reconciling = Reconciling(self._engine, ingest, self._cadence(), clock, monotonic, progress)
@@ -284,12 +283,9 @@ class _Builder:
             ingest,
             reconciling,
             judging,
-            outbox,
-            self._rules(),
-            self._written_to(),
+            tickets,
             self._guard,
             self._time.wall,
-            self._following(),
         )
         return Wired(
             configuration=self._configuration,
@@ -304,7 +300,7 @@ class _Builder:
                 for name, source in self._settings.sources.items()
                 if source.read
             },
-            outbox=outbox,
+            outbox=None if tickets is None else tickets.outbox,
             https=self._https,
             connectors=self._connectors,
             guard=self._guard,
@@ -457,24 +453,27 @@ class _Builder:
             if source.read
         ]
 
-    def _outbox(self) -> "Outbox | None":
+    def _tickets(self) -> "Tickets | None":
+        from itsms_sync.cycle import Tickets
+        from itsms_sync.deciding import TicketRules
+        from itsms_sync.following import Following
         from itsms_sync.outbox import Outbox, Target
 
-        tickets = self._settings.tickets
-        if tickets is None:
+        settings = self._settings.tickets
+        if settings is None:
             return None
-        http = self._https[tickets.target]
-        deadline = int(http.limits.write_total_s * 1000)
-        target = Target(self._connectors[tickets.target], deadline, self._basis(tickets.target))
-        return Outbox(self._engine, {tickets.target: target}, self._time.wall, self._uptime, tickets.unclear_limit)
-
-    def _written_to(self) -> "WrittenTo | None":
-        from itsms_sync.cycle import WrittenTo
-
-        tickets = self._settings.tickets
-        if tickets is None:
-            return None
-        return WrittenTo(tickets.target, self._ingested[tickets.target].source_id, self._connectors[tickets.target])
+        name, texts, clock = settings.target, self._configuration.texts, self._time.wall
+        connector = self._connectors[name]
+        rules = TicketRules(name, settings.processes, settings.cap_per_owner, settings.max_writes_per_cycle, texts)
+        target = Target(connector, int(self._https[name].limits.write_total_s * 1000), self._basis(name))
+        return Tickets(
+            name,
+            self._ingested[name].source_id,
+            connector,
+            rules,
+            Outbox(self._engine, {name: target}, clock, self._uptime, settings.unclear_limit),
+            Following(self._engine, name, connector, texts, clock),
+        )
 
     def _basis(self, target: str) -> str:
         """Hash of what may cure a refusal: how the target is configured, and the documents that texts come from."""
@@ -483,29 +482,6 @@ class _Builder:
         source, configuration = self._settings.sources[target], self._configuration
         parts = [digest(source), digest(configuration.texts), *sorted(configuration.library.digests.values())]
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()
-
-    def _following(self) -> "Following | None":
-        from itsms_sync.following import Following
-
-        tickets = self._settings.tickets
-        if tickets is None:
-            return None
-        connector = self._connectors[tickets.target]
-        return Following(self._engine, tickets.target, connector, self._configuration.texts, self._time.wall)
-
-    def _rules(self) -> Any:
-        from itsms_sync.deciding import TicketRules
-
-        tickets = self._settings.tickets
-        if tickets is None:
-            return None
-        return TicketRules(
-            tickets.target,
-            tickets.processes,
-            tickets.cap_per_owner,
-            tickets.max_writes_per_cycle,
-            self._configuration.texts,
-        )
 
 
 class _RefreshToken:

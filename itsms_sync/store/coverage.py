@@ -8,7 +8,7 @@ how large it is, and to ``ingested`` what was in it.
 from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
-from sqlalchemy import Connection, Engine, Row, and_, delete, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, Row, and_, delete, func, insert, or_, select, update
 
 from itsms_sync.records import Millis
 from itsms_sync.store.database import new_id
@@ -78,26 +78,31 @@ class Windows:
     def of(self, kind: str) -> list[Span]:
         """Of one kind, newest first."""
         with self._engine.begin() as connection:
-            return self._select(connection, and_(span.c.source_id == self._source_id, span.c.kind == kind))
+            return self._select(connection, self._of(kind))
+
+    def _of(self, kind: str) -> ColumnElement[bool]:
+        return and_(span.c.source_id == self._source_id, span.c.kind == kind)
+
+    def _reading(self, kind: str) -> ColumnElement[bool]:
+        return and_(reading.c.source_id == self._source_id, reading.c.kind == kind)
 
     @staticmethod
-    def _select(connection: Connection, wanted: object) -> list[Span]:
-        rows = connection.execute(select(*_COLUMNS).where(wanted)).all()  # type: ignore[arg-type]
+    def _select(connection: Connection, wanted: ColumnElement[bool]) -> list[Span]:
+        rows = connection.execute(select(*_COLUMNS).where(wanted)).all()
         found = [_span(row) for row in rows]
         return sorted(found, key=lambda one: (LAST if one.end is None else one.end, one.id), reverse=True)
 
     def first(self, kind: str) -> Millis | None:
         """The oldest stamp of the kind when it was first read."""
-        mine = and_(reading.c.source_id == self._source_id, reading.c.kind == kind)
         with self._engine.begin() as connection:
-            return connection.execute(select(reading.c.first).where(mine)).scalar()
+            return connection.execute(select(reading.c.first).where(self._reading(kind))).scalar()
 
     def begin(self, kind: str, fields: Collection[str], start: Millis | None, first: Millis | None, at: Millis) -> Span:
         """The head of a kind that was never read, or of which all that was read is asked for anew."""
-        mine = and_(reading.c.source_id == self._source_id, reading.c.kind == kind)
         with self._engine.begin() as connection:
             self._forget(connection, kind)
-            connection.execute(update(reading).where(mine).values(first=first, behind=start is not None))
+            values = {"first": first, "behind": start is not None}
+            connection.execute(update(reading).where(self._reading(kind)).values(values))
             return self._add(connection, kind, fields, HEAD, start, None, None, at)
 
     def part(
@@ -113,7 +118,7 @@ class Windows:
         as a window of its own. With ``first``, the oldest stamp there is, the past is asked for anew: windows that
         wait without the new fields are dropped.
         """
-        mine = and_(span.c.source_id == self._source_id, span.c.kind == head.kind)
+        mine = self._of(head.kind)
         with self._engine.begin() as connection:
             if head.fields != frozenset(fields):
                 waiting = select(span.c.id).where(mine, span.c.state.in_((WAITING, HOLE)))
@@ -122,8 +127,8 @@ class Windows:
                 unreadable = and_(gap.c.source_id == self._source_id, gap.c.stream == head.kind)
                 lost = and_(unreadable, gap.c.reason == UNREADABLE, gap.c.closed_at.is_(None))
                 connection.execute(update(gap).where(lost).values(closed_at=at))
-                of_kind = and_(reading.c.source_id == self._source_id, reading.c.kind == head.kind)
-                connection.execute(update(reading).where(of_kind).values(first=first, behind=True))
+                values = {"first": first, "behind": True}
+                connection.execute(update(reading).where(self._reading(head.kind)).values(values))
             ended = start if ended is None else ended
             connection.execute(update(span).where(span.c.id == head.id).values(end=ended, state=READ, ended_at=at))
             if ended < start:
@@ -159,12 +164,11 @@ class Windows:
             insert(span).values(source_id=self._source_id, kind=kind, fields=_text(fields), **values)
         )
         if state == WAITING:
-            mine = and_(reading.c.source_id == self._source_id, reading.c.kind == kind)
-            connection.execute(update(reading).where(mine).values(behind=True))
+            connection.execute(update(reading).where(self._reading(kind)).values(behind=True))
         return self._select(connection, span.c.id == new_id(result))[0]
 
     def _forget(self, connection: Connection, kind: str) -> None:
-        mine = and_(span.c.source_id == self._source_id, span.c.kind == kind)
+        mine = self._of(kind)
         connection.execute(delete(cursor).where(cursor.c.span_id.in_(select(span.c.id).where(mine))))
         connection.execute(delete(span).where(mine))
 
@@ -212,7 +216,7 @@ class Windows:
     def _settle(self, connection: Connection, one: Span) -> None:
         """Fields that were not asked for before are known of the whole past now: every record is to be judged, and
         windows without these fields say nothing any more."""
-        mine = and_(span.c.source_id == self._source_id, span.c.kind == one.kind, span.c.fields != _text(one.fields))
+        mine = and_(self._of(one.kind), span.c.fields != _text(one.fields))
         connection.execute(delete(cursor).where(cursor.c.span_id.in_(select(span.c.id).where(mine))))
         connection.execute(delete(span).where(mine))
         of_kind = and_(record.c.source_id == self._source_id, record.c.kind == one.kind)
@@ -243,7 +247,7 @@ class Windows:
 
     def reopen(self, kind: str) -> None:
         """Windows in which a stream was refused that the head has read by now wait to be read once more."""
-        mine = and_(span.c.source_id == self._source_id, span.c.kind == kind)
+        mine = self._of(kind)
         streams = (
             select(cursor.c.stream).join_from(cursor, span).where(mine, span.c.state == HEAD, cursor.c.state == WHOLE)
         )

@@ -136,18 +136,8 @@ def figures(connection: Connection, process: str, source_id: int, since: int, un
         return _counted(connection, process, source_id, since, until)
     at = tally.c.period
     span = or_(at == OPEN, at >= since) if until is None else and_(at != OPEN, at >= since, at < until)
-    count = {
-        s: func.sum(case((tally.c.status == s, tally.c.cases), else_=0)) for s in ("conforming", "deviating", "unknown")
-    }
     rows = connection.execute(
-        select(
-            tally.c.requirement,
-            tally.c.check,
-            tally.c.scope,
-            count["conforming"] + count["deviating"],
-            count["deviating"],
-            count["unknown"],
-        )
+        select(tally.c.requirement, tally.c.check, tally.c.scope, *_by_status(tally.c.status, tally.c.cases))
         .where(tally.c.process == process, tally.c.source_id == source_id, span)
         .group_by(tally.c.requirement, tally.c.check, tally.c.scope)
         .having(func.sum(tally.c.cases) > 0)
@@ -158,16 +148,8 @@ def figures(connection: Connection, process: str, source_id: int, since: int, un
 
 def _counted(connection: Connection, process: str, source_id: int, since: int, until: int | None) -> list[FigureRow]:
     span = _span(since, until)
-    count = {s: func.sum(case((verdict.c.status == s, 1), else_=0)) for s in ("conforming", "deviating", "unknown")}
     rows = connection.execute(
-        select(
-            verdict.c.requirement,
-            verdict.c.check,
-            case_state.c.scope,
-            count["conforming"] + count["deviating"],
-            count["deviating"],
-            count["unknown"],
-        )
+        select(verdict.c.requirement, verdict.c.check, case_state.c.scope, *_by_status(verdict.c.status, literal(1)))
         .join_from(
             verdict,
             case_state,
@@ -179,6 +161,14 @@ def _counted(connection: Connection, process: str, source_id: int, since: int, u
         .order_by(verdict.c.requirement, case_state.c.scope)
     )
     return [FigureRow(r, c, s, int(n), int(x), int(u)) for r, c, s, n, x, u in rows]
+
+
+def _by_status(status: ColumnElement[str], cases: ColumnElement[int]) -> tuple[ColumnElement[int], ...]:
+    """Sums of the cases that are judged, deviating and unknown."""
+    conforming, deviating, unknown = (
+        func.sum(case((status == one, cases), else_=0)) for one in ("conforming", "deviating", "unknown")
+    )
+    return conforming + deviating, deviating, unknown
 
 
 def examples(
