@@ -29,9 +29,16 @@ from benchmarks.measurement import (
 )
 
 _BARE, _POLL, _CYCLE = "bare client", "product", "product, judging"
-_UNPARSED, _LIBRARY = "client, no parsing", "jira library"
+_UNPARSED, _LIBRARY, _OBJECTS = "client, no parsing", "jira library", "jira library, same pages"
 _PAGE_DELAY_S = 0.1
-_CALLS = {_UNPARSED: "unparsed", _LIBRARY: "library", _BARE: "bare", _POLL: "poll", _CYCLE: "cycle"}
+_CALLS = {
+    _UNPARSED: "unparsed",
+    _LIBRARY: "library",
+    _OBJECTS: "objects",
+    _BARE: "bare",
+    _POLL: "poll",
+    _CYCLE: "cycle",
+}
 _SERVED = {
     "ServiceNow": ("servicenow", ("itsms", "secret"), ("plugins=cim,major",)),
     "Jira Cloud": ("jira", ("bot@example.com", "token"), ()),
@@ -60,7 +67,7 @@ def _raced(source: str, given: Facts, rounds: int, tell: Tell) -> Facts:
     recorded = Side("recording", "benchmarks.ingest_sides", "record", given).run()
     given["served"] = {name: recorded[name] for name in ("rows", "events")}
     tell(f"{source}: warmed the simulator and noted what the product asks: {recorded['requests']} requests")
-    names = [_UNPARSED, _BARE, *([_LIBRARY] if given["system"] == "jira" else []), _POLL, _CYCLE]
+    names = [_UNPARSED, _BARE, *([_LIBRARY, _OBJECTS] if given["system"] == "jira" else []), _POLL, _CYCLE]
     near = race(source, _sides(given, names), rounds, tell)
     _delay(given["system"], given["url"], _PAGE_DELAY_S)
     far = race(f"{source}, 100 ms a page", _sides(given, (_BARE, _POLL, _CYCLE)), max(1, rounds // 2), tell)
