@@ -6,9 +6,10 @@ part of the past comes next.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from typing import ParamSpec, TypeVar
 
 from sqlalchemy import Connection, Engine
 
@@ -38,6 +39,8 @@ ATTEMPTS = 5
 HOLES_EVERY = 24 * 3600 * 1000
 """How often a hole is tried again (ms)."""
 
+P = ParamSpec("P")
+T = TypeVar("T")
 Clock = Callable[[], int]
 """Milliseconds since 1970-01-01T00:00Z."""
 
@@ -69,6 +72,8 @@ class ReadSource:
     """How many requests were sent to the source so far."""
     window_rows: int = windows.WANTED
     """About so many rows are in a window of the past."""
+    read_ahead: bool = True
+    """Whether the next pages are read while the ones before are stored."""
 
     def window(self, kind: str, cursors: Mapping[str, str]) -> Window:
         """What is asked for of the kind."""
@@ -364,11 +369,11 @@ class Ingest:
     # --- pages
 
     def _stored(self, source: ReadSource, pull: "_Pull", pages: Iterator[Page], report: SourceReport) -> Iterator[None]:
-        """Stores the pages, a few in each transaction, and comes back after each of these. Meanwhile the next ones are
-        read, by this thread, because only it can be interrupted; the other one never outlives this call. Pages that
-        were read when the caller leaves are not stored.
+        """Stores the pages, a few in each transaction, and comes back after each of these. Where the source is read
+        ahead, the next ones are read meanwhile, by this thread, because only it can be interrupted; the other one never
+        outlives this call. Pages that were read when the caller leaves are not stored.
         """
-        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="store") as writer:
+        with ThreadPoolExecutor(1, "store") if source.read_ahead else _InTurn() as writer:
             ahead: Future[None] | None = None
             try:
                 for group in _groups(pages, self._clock):
@@ -447,6 +452,15 @@ class _Pull:
         hidden = ("rows-hidden", (self._window.since, self._window.until))
         whole = [] if self._window.cursors.get(page.stream) else [hidden]
         return [good for good in (*readable, *whole) if good[0] not in reasons]
+
+
+class _InTurn(Executor):
+    """Does what it is given at once, in this thread."""
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        future: Future[T] = Future()
+        future.set_result(fn(*args, **kwargs))
+        return future
 
 
 def _groups(pages: Iterator[Page], clock: Clock) -> Iterator[list[Page]]:

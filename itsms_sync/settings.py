@@ -237,6 +237,8 @@ class Source(Strict):
     overlap: PositiveDuration = timedelta(minutes=10)
     """How far each poll reaches back, for rows that the source commits late."""
     page_size: Annotated[int, Field(ge=1, le=10_000)] = 1000
+    read_ahead: bool = True
+    """Whether the next pages are read while the ones before are stored: quicker, and a few more are in memory."""
     backfill: Backfill = Field(default_factory=Backfill)
     proxy: str | None = None
     ca_bundle: str | None = None

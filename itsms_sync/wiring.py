@@ -408,6 +408,7 @@ class _Builder:
                 source.page_size,
                 None if source.backfill.until is None else midnight(source.backfill.until),
                 self._requests_to(name),
+                read_ahead=source.read_ahead,
             )
             for name, source in self._settings.sources.items()
             if source.read

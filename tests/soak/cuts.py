@@ -31,7 +31,7 @@ _CHAIN = 10
 _MEGABYTES = 96
 _LONGEST_S = 1.5
 _NEEDED = ("mkfs.ext4", "losetup", "mount", "umount", "cp")
-_PLAN = Plan(page_size=50)
+_PLAN = Plan(page_size=50, read_ahead=True)
 
 
 @dataclass

@@ -21,7 +21,7 @@ from tests.soak.people import Incidents, Issues
 from tests.soak.report import Result
 from tests.soak.world import Passing, Plan, Steps, World, written
 
-_PLANS = {"jira": Plan(target="jira", page_size=200), "register": Plan(target="register", page_size=200)}
+_PLANS = {name: Plan(target=name, page_size=200, read_ahead=True) for name in ("jira", "register")}
 _LIVES_S = (1.0, 3.0, 3.0, 6.0)
 """How long a daemon lives at most after it is ready: most end in the middle of a pass, some after one or several."""
 _PEOPLE_S = 0.25

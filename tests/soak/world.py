@@ -162,11 +162,14 @@ class Plan:
     """One of ``TARGETS``."""
     page_size: int = 4
     search_lag_s: int = 20
+    read_ahead: bool = False
+    """Steps and calls of the system can only be counted where one thing is done after the other."""
 
     def settings(self, servicenow: str, jira: str) -> dict[str, Any]:
         target = TARGETS[self.target]
         username = {"username": "bot@example.com"} if self.edition == "cloud" else {}
         common = {"page_size": self.page_size, "overlap": f"PT{OVERLAP_S}S", "go_live": _go_live()}
+        common |= {"read_ahead": self.read_ahead}
         return {
             "database": "sqlite:///itsms.db",
             "documents": "documents",
