@@ -458,7 +458,7 @@ def facts(draw: st.DrawFn) -> list[tuple[str, Record, tuple[Event, ...]]]:
     return draw(st.permutations(found))
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(facts(), st.integers(1, 4))
 def test_judging_what_changed_and_what_depends_on_it_is_judging_everything(
     told: list[tuple[str, Record, tuple[Event, ...]]], together: int

@@ -176,6 +176,7 @@ class TestJiraApprovals(TestJiraSource):
         return replace(_jira(credential), kind="approval", window=window)
 
 
+@pytest.mark.slow  # the same on Cloud is quick enough
 class TestJiraDataCenterApprovals(TestJiraApprovals, TestJiraDataCenter):
     """The same on the other edition."""
 
@@ -190,6 +191,7 @@ class TestJiraServiceLevels(TestJiraSource):
         return replace(case, kind="sla", window=window, persons=())
 
 
+@pytest.mark.slow  # the same on Cloud is quick enough
 class TestJiraDataCenterServiceLevels(TestJiraServiceLevels, TestJiraDataCenter):
     """The same on the other edition."""
 

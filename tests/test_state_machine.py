@@ -199,7 +199,7 @@ def _run(one_stage: Stage, examples: int, steps: int) -> None:
 
 
 def test_whatever_happens_nothing_is_lost_or_doubled(one_stage: Stage) -> None:
-    _run(one_stage, examples=15, steps=12)
+    _run(one_stage, examples=10, steps=12)
 
 
 @pytest.mark.slow

@@ -33,7 +33,7 @@ MAPPINGS = Path(__file__).parents[1] / "mappings"
 INCIDENT = load(MAPPINGS / "servicenow.yaml", Mapping).processes["incident"]
 PROCEDURE = load(MAPPINGS / "procedures" / "incident.yaml", Procedure)
 
-patient = settings(max_examples=50, deadline=None)
+patient = settings(max_examples=30, deadline=None)
 
 Value = tuple[str, int, str | None]
 """A field, an instant and the value that it has from then on."""

@@ -43,7 +43,7 @@ AROUND_CREATES = 6
 """The last transactions but one: both intents are decided, the target is known from now on, and each intent is marked
 as being sent and as done."""
 CLOUD = "jira-cloud"
-others = pytest.mark.parametrize("name", [name for name in TARGETS if name != CLOUD])
+OTHERS = [pytest.param(name, marks=pytest.mark.slow) for name in TARGETS if name != CLOUD]
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ def _swept(bench: Bench, name: str, points: list[str]) -> dict[str, Fate]:
         return dict(zip(points, pool.map(fate, points), strict=True))
 
 
-@pytest.mark.parametrize("name", TARGETS)
+@pytest.mark.parametrize("name", [CLOUD, "servicenow-register"])
 def test_a_kill_around_the_commits_of_a_create_leaves_one_ticket_each(bench: Bench, name: str) -> None:
     """Of the others the moment that no request shows: the answer has come and is not yet written down."""
     decided, _, sending, done, *_ = range(bench.transactions - AROUND_CREATES, bench.transactions)
@@ -244,19 +244,13 @@ def _expected(scenarios: dict[str, Scenario]) -> dict[str, Fate]:
     return {told: Fate(scenario.code, *GOOD) for told, scenario in scenarios.items()}
 
 
-def test_one_ticket_each_whatever_becomes_of_the_first_create(bench: Bench) -> None:
-    scenarios = {**CORE, **MORE}
-    assert _expected(scenarios) == _fates(bench, CLOUD, scenarios)
-
-
-@others
-def test_one_ticket_each_in_the_other_targets(bench: Bench, name: str) -> None:
+@pytest.mark.parametrize("name", TARGETS)
+def test_one_ticket_each_whatever_becomes_of_the_first_create(bench: Bench, name: str) -> None:
     assert _expected(CORE) == _fates(bench, name, CORE)
 
 
-@pytest.mark.slow
-@others
-def test_one_ticket_each_in_the_other_targets_whatever_becomes_of_it(bench: Bench, name: str) -> None:
+@pytest.mark.parametrize("name", [CLOUD, *OTHERS])
+def test_one_ticket_each_whatever_else_becomes_of_it(bench: Bench, name: str) -> None:
     asked = TARGETS[name].prepare is not None
     scenarios = {told: each for told, each in MORE.items() if asked or not each.prepared_s}
     assert _expected(scenarios) == _fates(bench, name, scenarios)
@@ -328,10 +322,11 @@ def _stopped(bench: Bench, name: str, held_s: int) -> Stopped:
         return Stopped(seconds < 8, daemon.returncode, tuple(left), len(outbox["adopted"]), len(outbox["sent"]), fate)
 
 
-def test_sigterm_in_a_create_lets_it_end_or_leaves_it_unclear(bench: Bench) -> None:
+@pytest.mark.parametrize("name", [CLOUD, *OTHERS])
+def test_sigterm_in_a_create_lets_it_end_or_leaves_it_unclear(bench: Bench, name: str) -> None:
     """A write gets 5 s; one that takes longer is cut, and the next run looks up what became of it."""
-    asked = [(name, held_s) for name in TARGETS for held_s in (3, 7)]
-    with ThreadPoolExecutor(3) as pool:  # few, because seconds are measured
+    asked = [(name, held_s) for held_s in (3, 7)]
+    with ThreadPoolExecutor(len(asked)) as pool:
         found = dict(zip(asked, pool.map(lambda each: _stopped(bench, *each), asked), strict=True))
     pending, fate = ("pending", 0), Fate(0, *GOOD)
     ended_ = Stopped(True, 0, (("done", 1), pending), 0, 1, fate)

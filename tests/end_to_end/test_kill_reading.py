@@ -57,7 +57,13 @@ def same(install: Install) -> Twins:
     return twins(install)
 
 
-@pytest.fixture(scope="module", params=DESKS)
+QUICK = ("servicenow", "jira-cloud")
+
+
+@pytest.fixture(
+    scope="module",
+    params=[*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in DESKS if name not in QUICK)],
+)
 def bench(
     request: pytest.FixtureRequest, simulate: Simulate, same: Twins, tmp_path_factory: pytest.TempPathFactory
 ) -> Bench:
@@ -123,7 +129,7 @@ def _began(installation: Installation) -> bool:
     return any(brought for _, closed, brought, *_ in installation.rows(_POLLS) if not closed)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGTERM, marks=pytest.mark.slow), signal.SIGKILL])
 def test_a_page_that_is_cut_off_is_not_stored_by_half(bench: Bench, number: signal.Signals) -> None:
     with Front(bench.simulator.url) as front:
         installation, code, seconds = _in_a_page(bench, front, number)

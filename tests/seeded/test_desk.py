@@ -248,7 +248,12 @@ def _run(served: Served, install: Install) -> Run:
     return Run(served, first, deviations, again, afterwards)
 
 
-@pytest.fixture(scope="module", params=WAYS)
+SLOW = "jira-data-center"  # served beside three others in end_to_end/test_side_by_side.py
+
+
+@pytest.fixture(
+    scope="module", params=[pytest.param(name, marks=[pytest.mark.slow] if name == SLOW else []) for name in WAYS]
+)
 def run(
     request: pytest.FixtureRequest, simulate: Simulate, install: Install, tmp_path_factory: pytest.TempPathFactory
 ) -> Run:
