@@ -43,7 +43,11 @@ AROUND_CREATES = 6
 """The last transactions but one: both intents are decided, the target is known from now on, and each intent is marked
 as being sent and as done."""
 CLOUD = "jira-cloud"
-OTHERS = [pytest.param(name, marks=pytest.mark.slow) for name in TARGETS if name != CLOUD]
+REGISTER = "servicenow-register"
+
+
+def _slow_but(*quick: str) -> list[Any]:
+    return [pytest.param(name, marks=[] if name in quick else [pytest.mark.slow]) for name in TARGETS]
 
 
 @dataclass(frozen=True)
@@ -131,7 +135,7 @@ def _swept(bench: Bench, name: str, points: list[str]) -> dict[str, Fate]:
         return dict(zip(points, pool.map(fate, points), strict=True))
 
 
-@pytest.mark.parametrize("name", [CLOUD, "servicenow-register"])
+@pytest.mark.parametrize("name", _slow_but(CLOUD, REGISTER))
 def test_a_kill_around_the_commits_of_a_create_leaves_one_ticket_each(bench: Bench, name: str) -> None:
     """Of the others the moment that no request shows: the answer has come and is not yet written down."""
     decided, _, sending, done, *_ = range(bench.transactions - AROUND_CREATES, bench.transactions)
@@ -212,6 +216,12 @@ MORE: dict[str, Scenario] = {
     "a gateway answers 503": Scenario(_to_its_end, fault={"do": "status", "status": 503}),
     "a login page answers 200": Scenario(_to_its_end, fault={"do": "html_200"}),
 }
+QUICK = (
+    "killed in quarantine, after the answer was dropped",
+    "the answer is cut",
+    "the request arrives after the deadline",
+    "a login page answers 200",
+)
 
 
 def _fates(bench: Bench, name: str, scenarios: dict[str, Scenario]) -> dict[str, Fate]:
@@ -244,12 +254,18 @@ def _expected(scenarios: dict[str, Scenario]) -> dict[str, Fate]:
     return {told: Fate(scenario.code, *GOOD) for told, scenario in scenarios.items()}
 
 
-@pytest.mark.parametrize("name", TARGETS)
+@pytest.mark.parametrize("name", _slow_but(CLOUD, REGISTER))
 def test_one_ticket_each_whatever_becomes_of_the_first_create(bench: Bench, name: str) -> None:
     assert _expected(CORE) == _fates(bench, name, CORE)
 
 
-@pytest.mark.parametrize("name", [CLOUD, *OTHERS])
+def test_one_ticket_each_whatever_else_may_become_of_it(bench: Bench) -> None:
+    scenarios = {told: MORE[told] for told in QUICK}
+    assert _expected(scenarios) == _fates(bench, CLOUD, scenarios)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TARGETS)
 def test_one_ticket_each_whatever_else_becomes_of_it(bench: Bench, name: str) -> None:
     asked = TARGETS[name].prepare is not None
     scenarios = {told: each for told, each in MORE.items() if asked or not each.prepared_s}
@@ -322,7 +338,7 @@ def _stopped(bench: Bench, name: str, held_s: int) -> Stopped:
         return Stopped(seconds < 8, daemon.returncode, tuple(left), len(outbox["adopted"]), len(outbox["sent"]), fate)
 
 
-@pytest.mark.parametrize("name", [CLOUD, *OTHERS])
+@pytest.mark.parametrize("name", _slow_but(CLOUD))
 def test_sigterm_in_a_create_lets_it_end_or_leaves_it_unclear(bench: Bench, name: str) -> None:
     """A write gets 5 s; one that takes longer is cut, and the next run looks up what became of it."""
     asked = [(name, held_s) for held_s in (3, 7)]
