@@ -55,8 +55,18 @@ class Logbook:
             finally:
                 os.close(handle)
             os.replace(fresh, self.path)
+            _flush(self.path.parent)
         except OSError as error:
             raise DatabaseUnavailable(f"cannot write {self.path}: {error.strerror}") from error
+
+
+def _flush(folder: Path) -> None:
+    """Else a power cut may take away the name of a file that has just been written."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 class OpenFile:

@@ -24,7 +24,7 @@ from tests.soak.oracle import Findings
 from tests.soak.people import Incidents, Issues
 from tests.soak.report import Result
 from tests.soak.runs import Outcome, judged
-from tests.soak.world import Plan, Stage, World, written
+from tests.soak.world import Plan, Stage, World, accept_copy, written
 
 _CHAIN = 10
 """Cuts in a row of one database."""
@@ -162,12 +162,13 @@ def _disk(inner: World) -> Iterator[tuple[World, _Disk]]:
     try:
         database = disk.place / "itsms.db"
         shutil.copy(inner.database, database)
-        _do("sync", "--file-system", str(disk.place))
         told = inner.configuration.settings.model_dump(mode="json", exclude_unset=True)
         settings = {**told, "database": f"sqlite:///{database}", "schedule": {"poll_every": "PT0.1S"}}
         configuration = replace(
             inner.configuration, path=written(settings, inner.folder), settings=Settings.model_validate(settings)
         )
+        accept_copy(configuration)
+        _do("sync", "--file-system", str(disk.place))
         world = replace(inner, configuration=configuration, database=database)
         try:
             yield world, disk

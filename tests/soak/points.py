@@ -53,9 +53,9 @@ def points(seed: int, count: int, deadline: float) -> Result:
     with pool.stage() as stage:
         whole = at(stage, Point("", 0, seed))
     found = [Point(call, number, seed) for call in CALLS for number in range(1, whole.calls[call] + 1)]
-    result.of = len(found)
     result.figures.update({f"of {call}": whole.calls[call] for call in CALLS})
     chosen = found[:: -(-len(found) // count)] if len(found) > count else found
+    result.of = len(chosen)
     unreached = 0
     for ended in pool.spread(at, chosen, deadline):
         result.done += 1

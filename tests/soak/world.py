@@ -290,6 +290,12 @@ def _is_idle(report: CycleReport) -> bool:
     return outbox.unclear == outbox.waiting == 0 and not outbox.sent and not outbox.adopted
 
 
+def accept_copy(configuration: Configuration) -> None:
+    """As a person does who has put a copied database there: the guard takes it for what it is."""
+    with guarding(configuration) as guard:
+        assert guard.accept(DATABASE)
+
+
 def written(settings: Mapping[str, Any], folder: Path) -> Path:
     """The settings as a file in this folder, with the secret beside it. JSON is YAML."""
     (folder / "secret.txt").write_text("secret")
@@ -324,8 +330,7 @@ class Stage:
             with self._world(plan, folder) as world:
                 if not empty:
                     shutil.copy(self._read[plan], world.database)
-                    with guarding(world.configuration) as guard:  # which takes a copy for what it is
-                        guard.accept(DATABASE)
+                    accept_copy(world.configuration)
                 yield world
         finally:
             shutil.rmtree(folder)
