@@ -44,8 +44,8 @@ PLANTS: tuple[Plant, ...] = (
     Plant(
         "absence is believed while the index lags",
         "itsms_sync/outbox.py",
-        "sent_at=now, not_before=clear_at, problem=problem",
-        "sent_at=now, not_before=now, problem=problem",
+        "return self._quarantine_of(item) - (self._uptime.millis() - (item.uptime or 0))",
+        "return 0",
     ),
     Plant(
         "a write is sent before it is marked as being sent",
@@ -88,6 +88,7 @@ PLANTS: tuple[Plant, ...] = (
         "itsms_sync/store/ingested.py",
         "self._doubt_broken(connection, kind, self.note_gaps(connection, page.gaps, at), at)",
         "pass",
+        count=300,
     ),
     Plant(
         "commits are not flushed to the disk",

@@ -102,7 +102,7 @@ class _Story:
         self.outcome = Outcome(0, Findings(), world.story)
 
     def tell(self, *, empty: bool) -> None:
-        if self._random.random() < 0.15:
+        if self._random.random() < 0.25:
             self._forbid()
         for _ in range(self._random.randint(1, 5) if empty else 0):
             self._crash_at_commit()
