@@ -32,7 +32,7 @@ test-slow: $(STAMP) ## the tests that take longer, oracles included
 	@echo "== slow tests"
 	@$(BIN)/python -m pytest -m slow --timeout=1800
 
-SOAK_MINUTES ?= 45
+SOAK_MINUTES ?= 50
 soak: $(STAMP) ## kills, power cuts, faults and planted bugs for SOAK_MINUTES; STAGES="runs kills" chooses, SEED= repeats
 	@$(BIN)/python -m tests.soak $(STAGES) --minutes=$(SOAK_MINUTES) $(if $(SEED),--seed=$(SEED)) $(if $(COUNT),--count=$(COUNT))
 

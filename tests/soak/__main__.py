@@ -76,11 +76,11 @@ def _planted(order: Order) -> Result:
 
 
 KINDS: Mapping[str, Kind] = {
-    "kills": Kind(_killed, 200, 0.22, "random kill -9 of the daemon, one after the other"),
-    "points": Kind(_at_points, 1000, 0.36, "a kill at every call that reaches the disk or the wire in one cycle"),
-    "cuts": Kind(_cut, 80, 0.08, "power cuts under the daemon's database"),
-    "runs": Kind(random_runs, 1000, 0.25, "random runs of the whole cycle with faults and crashes, in process"),
-    "planted": Kind(_planted, 100, 0.09, "bugs in a copy of the program, which the soak must find"),
+    "kills": Kind(_killed, 200, 0.28, "random kill -9 of the daemon, one after the other"),
+    "points": Kind(_at_points, 1000, 0.30, "a kill at every call that reaches the disk or the wire in one cycle"),
+    "cuts": Kind(_cut, 80, 0.07, "power cuts under the daemon's database"),
+    "runs": Kind(random_runs, 1000, 0.27, "random runs of the whole cycle with faults and crashes, in process"),
+    "planted": Kind(_planted, 100, 0.08, "bugs in a copy of the program, which the soak must find"),
 }
 
 
@@ -109,7 +109,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
     parser.add_argument("stages", nargs="*", metavar="STAGE", help=f"of {', '.join(KINDS)}; all of them without a name")
     parser.add_argument("--seed", type=int, help="of the first run; without it a new one")
-    parser.add_argument("--minutes", type=float, default=45.0, help="for all stages together")
+    parser.add_argument("--minutes", type=float, default=50.0, help="for all stages together")
     parser.add_argument("--count", type=int, help="of the stage's runs, kills or cuts")
     asked = parser.parse_args()
     wrong = [name for name in asked.stages if name not in KINDS]
