@@ -6,6 +6,7 @@ runs: nothing is written until somebody has looked, and never a second ticket.
 
 import shutil
 import sqlite3
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -94,10 +95,7 @@ def test_a_restored_backup_opens_no_second_ticket_and_takes_over_those_that_are_
         assert "READING ONLY" in told
         assert "itsms-sync guard accept database" in " ".join(told.split())
         assert 1 == installation.command("guard", "accept", "database").returncode, "nobody answered yes"
-        assert 0 == installation.command("guard", "accept", "database", "--yes").returncode
-        outbox = installation.json("once", timeout=90)["outbox"]
-        assert (TICKETS, []) == (len(outbox["adopted"]), outbox["sent"])
-        assert (once, {1}) == (place.copies(), set(place.copies().values()))
+        _assert_taken_over(installation, place, once)
         assert [] == _objections(installation)
 
 
@@ -114,10 +112,16 @@ def test_a_database_that_is_made_anew_opens_no_second_ticket(
                 path.unlink()
         installation.json("once")
         assert [("database", "database-replaced")] == _objections(installation)
-        installation.command("guard", "accept", "database", "--yes")
-        outbox = installation.json("once", timeout=90)["outbox"]
-        assert (TICKETS, []) == (len(outbox["adopted"]), outbox["sent"])
-        assert (TICKETS, once) == (len(once), place.copies())
+        _assert_taken_over(installation, place, once)
+
+
+def _assert_taken_over(installation: Installation, place: Site, once: Counter[str]) -> None:
+    """After a person has accepted the database, the tickets that are there are ours again, and no other is made."""
+    assert 0 == installation.command("guard", "accept", "database", "--yes").returncode
+    outbox = installation.json("once", timeout=90)["outbox"]
+    assert (TICKETS, []) == (len(outbox["adopted"]), outbox["sent"])
+    assert (TICKETS, {1}) == (len(once), set(once.values()))
+    assert once == place.copies()
 
 
 @pytest.mark.slow
