@@ -311,16 +311,23 @@ class Jira:
 
 
 def _logs(histories: Histories, issues: Sequence[Json]) -> tuple[Mapping[str, Sequence[Json]], list[Gap]]:
-    """The histories of the issues; where they may not be read the issues go on, and each that was changed lacks its."""
+    """The histories of the issues; where they may not be read the issues go on, and each that may have
+    been changed lacks its."""
     try:
         return histories.of(issues)
     except Denied as denial:
         cut = [
             Gap(HISTORY, "history-cut", f"the history of {issue['key']} may not be read", record=str(issue["id"]))
             for issue in issues
-            if stamped(issue, "updated") > stamped(issue, "created")
+            if _may_have_changed(issue)
         ]
         return {str(issue["id"]): () for issue in issues}, [Gap(HISTORY, "refused", str(denial)), *cut]
+
+
+def _may_have_changed(issue: Json) -> bool:
+    """Some databases of Jira cut stamps to the second: what happened within it leaves no trace in them."""
+    created, updated = stamped(issue, "created"), stamped(issue, "updated")
+    return updated > created or created % 1000 == 0
 
 
 def _tried(what: str, read: Callable[[], list[T]], gaps: list[Gap]) -> list[T]:

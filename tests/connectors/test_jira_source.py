@@ -378,15 +378,20 @@ def test_a_history_that_search_cuts_is_completed(tmp_path: Path, total: str) -> 
 
 def test_issues_are_read_where_their_histories_are_refused(cloud: Desk) -> None:
     at_once = {**INCIDENT, "id": 20002, "key": "ITSM-2", "updated": "2026-07-01T08:00:00.400+0000"}
-    simulator = cloud.serve(INCIDENT, at_once, *others(1))
+    cut = {**INCIDENT, "id": 20003, "key": "ITSM-3", "updated": INCIDENT["created"]}
+    never = {**cut, "id": 20004, "key": "ITSM-4", "created": "2026-07-01T08:00:00.400+0000"}
+    never["updated"] = never["created"]
+    simulator = cloud.serve(INCIDENT, at_once, cut, never)
     spoil(simulator, {"path": "/changelog", "do": "status", "status": 403})
     pages = pulled(cloud.connect(simulator))
-    assert 3 == sum(len(page.records) for page in pages if page.stream == "issue")
+    assert 4 == sum(len(page.records) for page in pages if page.stream == "issue")
     assert [] == changes(pages)
     told = [(gap.stream, gap.reason, gap.record) for page in pages for gap in page.gaps]
     assert ("issue:changelog", "refused", None) in told
     assert ("issue:changelog", "history-cut", "20001") in told
     assert ("issue:changelog", "history-cut", "20002") in told  # changed in the second in which it was opened
+    assert ("issue:changelog", "history-cut", "20003") in told  # perhaps, by stamps that are cut to the second
+    assert ("issue:changelog", "history-cut", "20004") not in told
 
 
 def test_changes_that_do_not_join_are_a_gap(desk: Desk) -> None:
