@@ -19,7 +19,7 @@ from itsms_sync.connector import Connector, LoggedOut, Plugin, Refused, SourceEr
 from itsms_sync.guard import OTHER_INSTANCE, Objection
 from itsms_sync.guarding import Guarding
 from itsms_sync.records import Bounds, Facts, Gap, Identity, Millis, Page, Row, Window
-from itsms_sync.store.coverage import HEAD, UNREADABLE, WAITING, Span
+from itsms_sync.store.coverage import UNREADABLE, WAITING, Span
 from itsms_sync.store.ingested import Ingested
 
 DIRECTORY_EVERY = 24 * 3600 * 1000
@@ -217,9 +217,8 @@ class Ingest:
 
     def _head(self, source: ReadSource, kind: str, identity: Identity | None) -> Span:
         """The newest window of the kind, which goes on to now."""
-        at, names, spans = self._clock(), source.kinds[kind].names, source.ingested.windows.of(kind)
+        at, names, head = self._clock(), source.kinds[kind].names, source.ingested.windows.head(kind)
         now = at if identity is None or identity.server_time is None else identity.server_time
-        head = next((span for span in spans if span.state == HEAD), None)
         covered = None if head is None else source.ingested.windows.covered_at(head)
         if head is None or (covered is None and not head.fields.issuperset(names)):
             return self._first_head(source, kind, now)

@@ -6,9 +6,23 @@ how large it is, and to ``ingested`` what was in it.
 """
 
 from collections.abc import Collection, Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Engine, Row, and_, delete, func, insert, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    Row,
+    Select,
+    and_,
+    case,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
 
 from itsms_sync.records import Millis
 from itsms_sync.store.database import new_id
@@ -79,6 +93,11 @@ class Windows:
         """Of one kind, newest first."""
         with self._engine.begin() as connection:
             return self._select(connection, self._of(kind))
+
+    def head(self, kind: str) -> Span | None:
+        """The newest window of one kind."""
+        with self._engine.begin() as connection:
+            return next(iter(self._select(connection, and_(self._of(kind), span.c.state == HEAD))), None)
 
     def _of(self, kind: str) -> ColumnElement[bool]:
         return and_(span.c.source_id == self._source_id, span.c.kind == kind)
@@ -270,36 +289,30 @@ def covered(connection: Connection, source_id: int, stream: str, field: str | No
 
     The last one ends at ``LAST`` where polls go on; how far they have come is another question.
     """
-    rows = connection.execute(
-        select(span.c.start, span.c.end, span.c.fields)
-        .join_from(span, cursor)
-        .where(span.c.source_id == source_id, cursor.c.stream == stream, cursor.c.state == WHOLE)
-    )
-    return _joined(rows, field)
+    windows = select(span).join_from(span, cursor)
+    of_stream = windows.where(span.c.source_id == source_id, cursor.c.stream == stream, cursor.c.state == WHOLE)
+    return _joined(connection, of_stream, field)
 
 
 def kind_covered(connection: Connection, source_id: int, kind: str, field: str | None = None) -> list[Covered]:
     """The same of a kind of record as a whole. What the source refuses of it is no hole here but a gap."""
-    rows = connection.execute(
-        select(span.c.start, span.c.end, span.c.fields).where(
-            span.c.source_id == source_id, span.c.kind == kind, span.c.state.in_((HEAD, READ))
-        )
-    )
-    return _joined(rows, field)
+    return _joined(connection, _whole(source_id, kind), field)
+
+
+def _whole(source_id: int, kind: str) -> Select[Any]:
+    return select(span).where(span.c.source_id == source_id, span.c.kind == kind, span.c.state.in_((HEAD, READ)))
 
 
 def uncovered_fields(connection: Connection, source_id: int, kind: str) -> dict[str, list[Covered]]:
     """Fields that polls ask for and that were not asked for wherever the kind was read, with where they were."""
-    rows = connection.execute(
-        select(span.c.start, span.c.end, span.c.fields, span.c.state).where(
-            span.c.source_id == source_id, span.c.kind == kind, span.c.state.in_((HEAD, READ))
-        )
-    ).all()
-    if len({row.fields for row in rows}) <= 1:
+    windows = _whole(source_id, kind)
+    columns = windows.subquery().c
+    asked = connection.execute(select(columns.fields, columns.state).distinct()).all()
+    if len({fields for fields, _ in asked}) <= 1:
         return {}
-    asked = {name for row in rows if row.state == HEAD for name in _names(row.fields)}
-    whole = _joined(rows, None)
-    found = {name: _joined(rows, name) for name in asked}
+    now = {name for fields, state in asked if state == HEAD for name in _names(fields)}
+    whole = _joined(connection, windows, None)
+    found = {name: _joined(connection, windows, name) for name in sorted(now)}
     return {name: spans for name, spans in found.items() if spans != whole}
 
 
@@ -348,19 +361,21 @@ def _waken(connection: Connection, source_id: int, start: Millis, end: Millis) -
     connection.execute(update(record).where(wanted).values(judge_at=DEPENDS))
 
 
-def _joined(rows: Iterable[Row], field: str | None) -> list[Covered]:  # type: ignore[type-arg]
-    spans = sorted(
-        Covered(FIRST if row.start is None else row.start, LAST if row.end is None else row.end)
-        for row in rows
-        if field is None or field in _names(row.fields)
-    )
-    result: list[Covered] = []
-    for one in spans:
-        if result and one.start <= result[-1].end:
-            result[-1] = Covered(result[-1].start, max(result[-1].end, one.end))
-        else:
-            result.append(one)
-    return result
+def _joined(connection: Connection, windows: Select[Any], field: str | None) -> list[Covered]:
+    """What the windows cover together. The database joins those that touch: there are hundreds, and few holes."""
+    if field is not None:
+        texts = connection.execute(select(windows.subquery().c.fields).distinct()).scalars()
+        windows = windows.where(span.c.fields.in_([text for text in texts if field in _names(text)]))
+    given = windows.subquery().c
+    start, end = func.coalesce(given.start, FIRST), func.coalesce(given.end, LAST)
+    before = func.max(end).over(order_by=(start, end), rows=(None, -1))
+    apart = case((start <= before, 0), else_=1)
+    one = select(start.label("start"), end.label("end"), apart.label("apart")).subquery().c
+    number = func.sum(one.apart).over(order_by=(one.start, one.end), rows=(None, 0))
+    stretch = select(one.start, one.end, number.label("number")).subquery().c
+    first = func.min(stretch.start)
+    rows = connection.execute(select(first, func.max(stretch.end)).group_by(stretch.number).order_by(first))
+    return [Covered(*row) for row in rows]
 
 
 def _span(row: Row) -> Span:  # type: ignore[type-arg]
