@@ -1,7 +1,8 @@
 """The past of a large desk, and what a pass costs once it is read.
 
 Owns the desk and the tracker (processes of their own) and the report. What is measured is in ``backfill_sides``. The
-size of the desk is what differs between the runs; nothing else is compared with.
+size of the desk is what differs between the daemons, which take turns, so that a machine that drifts hurts all; nothing
+else is compared with.
 """
 
 import json
@@ -15,7 +16,7 @@ from pathlib import Path
 from statistics import median
 from tempfile import gettempdir
 
-from benchmarks.measurement import ROOT, Facts, Side, Tell, each, spread, table
+from benchmarks.measurement import ROOT, Facts, Tell, each, spread, table
 
 SIZES = (10_000, 100_000)
 CHANGED = 100
@@ -23,23 +24,56 @@ PASSES = 7
 
 
 def run(log: Path, rounds: int, tell: Tell) -> Facts:
-    """``{tickets: what was found}``. The sizes are those of ``ITSMS_BENCH_TICKETS``, comma separated; each is run once,
-    however many ``rounds`` others take, and its passes are many.
+    """``{tickets: what was found}``. The sizes are those of ``ITSMS_BENCH_TICKETS``, comma separated; each is read
+    once, however many ``rounds`` others take. The daemons stay, and take turns with their passes.
     """
     wanted = os.environ.get("ITSMS_BENCH_TICKETS")
     found: Facts = {}
-    for tickets in map(int, wanted.split(",")) if wanted else SIZES:
-        with ExitStack() as stack:
-            desk = stack.enter_context(_serving(["-m", "benchmarks.generated_desk", str(tickets)]))
-            tracker = stack.enter_context(_serving(["-m", "connectors.servicenow.simulator"]))
-            given = {"url": desk, "tracker": tracker, "documents": str(ROOT / "mappings"), "folder": gettempdir()}
-            side = Side(f"{tickets:,} tickets", "benchmarks.backfill_sides", "work", given | _STEADY)
-            found[str(tickets)] = side.run()
-        tell(f"backfill of {tickets:,} tickets: {found[str(tickets)]['wall_s']:.1f} s")
+    with ExitStack() as stack:
+        daemons = {}
+        for tickets in map(int, wanted.split(",")) if wanted else SIZES:
+            daemons[tickets] = stack.enter_context(_daemon(tickets))
+            found[str(tickets)] = _answer(daemons[tickets])
+            tell(f"backfill of {tickets:,} tickets: {found[str(tickets)]['wall_s']:.1f} s")
+        for what, changed in (("changed", CHANGED), ("idle", 0)):
+            for _ in range(PASSES + 1):
+                for tickets, daemon in daemons.items():
+                    found[str(tickets)].setdefault(what, []).append(_asked(daemon, str(changed)))
+            for tickets in daemons:
+                del found[str(tickets)][what][0]  # whatever was still to be done
+        for tickets, daemon in daemons.items():
+            found[str(tickets)] |= _asked(daemon, "end")
     return found
 
 
-_STEADY = {"changed": CHANGED, "passes": PASSES}
+@contextmanager
+def _daemon(tickets: int) -> Iterator["subprocess.Popen[str]"]:
+    """A daemon beside a desk and a tracker of its own, which has begun to read."""
+    with (
+        _serving(["-m", "benchmarks.generated_desk", str(tickets)]) as desk,
+        _serving(["-m", "connectors.servicenow.simulator"]) as tracker,
+    ):
+        given = {"url": desk, "tracker": tracker, "documents": str(ROOT / "mappings"), "folder": gettempdir()}
+        command = [sys.executable, "-m", "benchmarks.backfill_sides", json.dumps(given)]
+        with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+            yield process
+            process.communicate()
+
+
+def _asked(daemon: "subprocess.Popen[str]", what: str) -> Facts:
+    assert daemon.stdin is not None
+    daemon.stdin.write(what + "\n")
+    daemon.stdin.flush()
+    return _answer(daemon)
+
+
+def _answer(daemon: "subprocess.Popen[str]") -> Facts:
+    assert daemon.stdout is not None
+    line = daemon.stdout.readline()
+    if not line:
+        raise SystemExit("a daemon of the benchmark ended; what it said stands above")
+    found: Facts = json.loads(line)
+    return found
 
 
 @contextmanager

@@ -1,16 +1,19 @@
 """What ``backfill`` measures, in a process of its own: the daemon's work on a desk of a given size.
 
-``given``: ``url`` of the desk, ``tracker`` (where tickets are opened), ``documents`` (folder of mappings), ``folder``
-for the database, ``changed`` (tickets before each steady pass), ``passes``.
+The first argument, JSON: ``url`` of the desk, ``tracker`` (where tickets are opened), ``documents`` (folder of
+mappings), ``folder`` for the database. What reading took is told as one line of JSON; then each line of the input is a
+pass, with so many tickets changed before it, until ``end``.
 """
 
+import json
+import sys
 import time
 import urllib.request
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from benchmarks.measurement import Facts, main, measured, peak_mb
+from benchmarks.measurement import Facts, measured, peak_mb
 
 if TYPE_CHECKING:
     from itsms_sync.wiring import Wired
@@ -35,9 +38,8 @@ tickets:
 """
 
 
-def work(given: Facts) -> Facts:
-    """Reads everything newest first and judges it as a daemon does, pass by pass; then passes in which a few tickets
-    have changed, and passes in which nothing has."""
+def main(given: Facts) -> None:
+    """Reads everything newest first and judges it as a daemon does, pass by pass; then makes the passes it is asked."""
     from itsms_sync.configuration import read_configuration
     from itsms_sync.wiring import make_stop, wired
 
@@ -48,10 +50,17 @@ def work(given: Facts) -> Facts:
         named = {name: given[name] for name in ("url", "tracker", "documents")}
         path.write_text(_CONFIGURATION.format(go_live=go_live, **named))
         with wired(read_configuration(path), stop=make_stop(), progress=lambda *_: None) as parts:
-            read = measured(lambda: _read(parts))
-            steady = {"changed": _passes(parts, given, given["changed"]), "idle": _passes(parts, given, 0)}
+            _tell(measured(lambda: _read(parts)))
+            for line in sys.stdin:
+                if line.strip() == "end":
+                    break
+                _tell(_pass(parts, given["url"], int(line)))
         size = sum(file.stat().st_size for file in Path(folder).glob("bench.db*")) / 1e6
-        return {**read, **steady, "database_mb": size, "peak_all_mb": peak_mb()}
+        _tell({"database_mb": size, "peak_all_mb": peak_mb()})
+
+
+def _tell(facts: Facts) -> None:
+    print(json.dumps(facts), flush=True)
 
 
 def _read(parts: "Wired") -> Facts:
@@ -84,22 +93,20 @@ def _coverage(parts: "Wired") -> dict[str, int]:
     return {"windows": len(spans), "rows": max(span.rows for span in spans)}
 
 
-def _passes(parts: "Wired", given: Facts, number: int) -> list[Facts]:
-    """``wall_s`` and ``cpu_s`` of each pass; the first one is not counted."""
-    found = []
-    for _ in range(given["passes"] + 1):
-        if number:
-            wanted = urllib.request.Request(f"{given['url']}/touch?tickets={number}", method="POST")
-            with urllib.request.urlopen(wanted):
-                pass
-        time.sleep(1.1)  # stamps are whole seconds
-        wall, cpu = time.perf_counter(), time.process_time()
-        report = parts.run_slice()
-        found.append({"wall_s": time.perf_counter() - wall, "cpu_s": time.process_time() - cpu})
-        if report.judgement.cases != number:
-            raise SystemExit(f"{report.judgement.cases} cases were judged after {number} had changed")
-    return found[1:]
+def _pass(parts: "Wired", url: str, number: int) -> Facts:
+    """``wall_s`` and ``cpu_s`` of one pass after so many tickets have changed."""
+    if number:
+        wanted = urllib.request.Request(f"{url}/touch?tickets={number}", method="POST")
+        with urllib.request.urlopen(wanted):
+            pass
+    time.sleep(1.1)  # stamps are whole seconds
+    wall, cpu = time.perf_counter(), time.process_time()
+    report = parts.run_slice()
+    spent = {"wall_s": time.perf_counter() - wall, "cpu_s": time.process_time() - cpu}
+    if report.judgement.cases != number:
+        raise SystemExit(f"{report.judgement.cases} cases were judged after {number} had changed")
+    return spent
 
 
 if __name__ == "__main__":
-    main({"work": work})
+    main(json.loads(sys.argv[1]))
