@@ -41,7 +41,8 @@ PRAGMAS = (
     "synchronous=FULL",
     "foreign_keys=ON",
     "busy_timeout=5000",
-    "cache_size=-65536",  # 64 MiB: the indexes of a backfill do not fit into the 2 MiB of the default
+    # 32 MiB for each of the two threads: the indexes of a backfill do not fit into the 2 MiB of the default.
+    "cache_size=-32768",
     "wal_autocheckpoint=8000",  # 32 MiB of log before it is copied back, not 4 MiB: a backfill copies less often
 )
 
