@@ -25,7 +25,7 @@ from tests.soak.oracle import Books, cursors_ahead
 from tests.soak.people import LATEST_S, Incidents, Issues
 from tests.soak.pool import stage
 from tests.soak.runs import ON_CREATES, ON_READS, PLANS, judged
-from tests.soak.world import Stage, World, crash
+from tests.soak.world import Plan, Stage, World, crash
 
 BUSY = st.integers(1, 7)
 """More than fit on a page of four."""
@@ -178,7 +178,16 @@ class Machine(RuleBasedStateMachine):
         with self.stack:
             if hasattr(self, "world"):
                 self.world.calm()
+                self._heed()
                 assert [] == judged(self.world, frozenset(self.deleted)).wrong
+
+    def _heed(self) -> None:
+        """What the program asks a person for where people deleted every row of the table that tickets are opened in."""
+        asked = "SELECT 1 FROM intent WHERE state = 'parked' AND problem LIKE '%put one there by hand%'"
+        if Books(self.world.database, self.world.target.name).ask(asked):
+            self.world.target.put_row()
+            self.world.time.skip(25 * 3600)
+            self.world.calm()
 
 
 @pytest.fixture(scope="module")
@@ -206,3 +215,23 @@ def test_whatever_happens_nothing_is_lost_or_doubled(one_stage: Stage) -> None:
 @pytest.mark.timeout(1800)
 def test_whatever_happens_for_long_nothing_is_lost_or_doubled(one_stage: Stage) -> None:
     _run(one_stage, examples=300, steps=30)
+
+
+def test_a_register_of_which_people_deleted_every_row_is_told_and_used_again_when_there_is_one(
+    one_stage: Stage,
+) -> None:
+    """Nothing tells an empty table from one of which the account is shown nothing any more, so nothing is opened."""
+    machine = type("Machine", (Machine,), {"stage": one_stage})()
+    machine.begin(plan=Plan(edition="datacenter", target="register", page_size=4, search_lag_s=20), empty=True)
+    machine.issues_are_reported(count=2)
+    machine.cycle()
+    machine.an_incident_is_reported_late(ago=89, urgent=False)
+    machine.cycle()
+    machine.people_delete_a_ticket(place=0)
+    machine.people_delete_a_ticket(place=0)
+    machine.an_incident_is_reported_late(ago=315, urgent=True)
+    machine.a_create_goes_wrong(do={"do": "html_200"}, nth=1)
+    machine.world.calm()
+    told = Books(machine.world.database, "servicenow").ask("SELECT problem FROM intent WHERE state = 'parked'")
+    machine.teardown()
+    assert ["put one there by hand"] == [problem.split(", ")[-1] for (problem,) in told]

@@ -62,7 +62,7 @@ class Target:
         if self._checked and not self._tables.shows(self.name):
             raise Refused(
                 f"{self.name} shows no row any more, so it cannot be seen whether a ticket is there: give the account "
-                "back its role to read the table"
+                "back its role to read the table; if every row was deleted, put one there by hand"
             )
         if self._checked and not self._tables.shows(self.name, "correlation_id"):
             raise Refused(f"{self.name}: no row is found by correlation_id: let the account read that field")
