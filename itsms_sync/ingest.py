@@ -416,9 +416,9 @@ class Ingest:
 
     @staticmethod
     def _facts(source: ReadSource, kind: str, page: Page, new: int, rows: list[Row]) -> Facts:
-        """The facts in the new rows; most pages are new as a whole, and the connector has translated those already."""
+        """The facts in the new rows; most pages are new as a whole."""
         if new == len(page.rows):
-            return Facts(page.records, page.events, page.gone)
+            return page.facts
         return source.plugin.translate(kind, rows)
 
     def _note(self, source: ReadSource, gaps: list[Gap], report: SourceReport) -> None:

@@ -6,9 +6,10 @@ a value of this module exists.
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
 from typing import Any, NamedTuple, Protocol
 
 Millis = int
@@ -154,16 +155,20 @@ class Bounds(NamedTuple):
     last: Millis
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Page:
-    """One answer of the source, complete and checked. Store it and its cursor in one transaction."""
+    """One answer of the source, complete and checked. Store it and its cursor in one transaction.
+
+    The facts in it are found when they are first asked for: that is work for who stores the page, while who reads waits
+    for the next one.
+    """
 
     stream: str
     fields: tuple[str, ...]
     """The field list that the rows were asked with."""
     rows: Sequence[Row]
-    records: Sequence[Record]
-    events: Sequence[Event]
+    translated: Callable[[Sequence[Row]], "Facts"]
+    """The pure translation of such rows."""
     cursor: str
     closed: bool
     """Whether this page ended the stream's window."""
@@ -171,8 +176,23 @@ class Page:
     """The question in the source's own language, for the coverage record."""
     server_time: Millis | None
     gaps: Sequence[Gap] = ()
-    gone: Sequence[Fate] = ()
-    """Records of which the source itself says that they were deleted."""
+
+    @cached_property
+    def facts(self) -> "Facts":
+        return self.translated(self.rows)
+
+    @property
+    def records(self) -> Sequence[Record]:
+        return self.facts.records
+
+    @property
+    def events(self) -> Sequence[Event]:
+        return self.facts.events
+
+    @property
+    def gone(self) -> Sequence[Fate]:
+        """Records of which the source itself says that they were deleted."""
+        return self.facts.gone
 
 
 @dataclass(frozen=True, slots=True)

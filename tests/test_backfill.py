@@ -4,6 +4,7 @@ nothing said of a case before all of its history is there."""
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from shutil import copy
 from tempfile import TemporaryDirectory
@@ -116,9 +117,8 @@ class Past(Scripted):
             if rows:
                 place = found[len(rows) - 1][:2]
             end = (max(0, min(place[0], self.clock.now) - OVERLAP), "") if closed else place
-            facts = translate(RECORDS, rows)
             text = f"{end[0]}|{end[1]}" if place[0] >= 0 else ""
-            yield Page(stream, window.fields, rows, facts.records, facts.events, text, closed, "?", self.clock.now)
+            yield Page(stream, window.fields, rows, partial(translate, RECORDS), text, closed, "?", self.clock.now)
             if closed:
                 return
 

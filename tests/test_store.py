@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -293,13 +294,11 @@ def change_row(
 
 def page(*given_rows: Row, cursor: str = "c1", gaps: Sequence[Gap] = (), kind: str = "incident", **more: Any) -> Page:
     stream = given_rows[0].stream if given_rows else more.pop("stream", kind)
-    facts = translate(kind, given_rows)
     values = {"closed": True, "server_time": LATEST, "fields": FIELDS, **more}
     return Page(
         stream=stream,
         rows=given_rows,
-        records=facts.records,
-        events=facts.events,
+        translated=partial(translate, kind),
         cursor=cursor,
         asked="?",
         gaps=gaps,

@@ -15,11 +15,12 @@ issues, so that each poll asks for them again; when there are too many, the stre
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from connectors.jira.options import Options
 from connectors.jira.service import approval_rows, sla_row
-from connectors.jira.translate import APPROVALS, PENDING, RUNNING, SLAS
+from connectors.jira.translate import APPROVALS, PENDING, RUNNING, SLAS, translate
 from connectors.jira.transport import Denied, Site, documented
 from connectors.jira.walk import Batch, Cursor, Question, Walk, checked
 from itsms_sync.connector import Access, Unavailable
@@ -257,7 +258,7 @@ class _Reading:
 
 def _told(stream: str, cursor: str, gap: Gap) -> Page:
     """A page without rows that says what was not read; the cursor stays where it was."""
-    return Page(stream, (), (), (), (), cursor, closed=True, asked=stream, server_time=None, gaps=(gap,))
+    return Page(stream, (), (), partial(translate, stream), cursor, True, asked=stream, server_time=None, gaps=(gap,))
 
 
 def _may_be_request(issue: Json) -> bool:

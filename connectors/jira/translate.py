@@ -13,6 +13,7 @@ import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 from urllib.parse import quote
 
@@ -72,11 +73,15 @@ def _comment(row: Row) -> Event:
     return Event(body["issue"], "comment", "", body["text"], at, body["author"], witness, row.key, None)
 
 
+@lru_cache(maxsize=16_384)
 def millis(stamp: str | None) -> Millis | None:
-    """Jira writes ``2026-11-21T10:00:00.000+0100``, in the zone of the account."""
+    """Remembered for a while, since each stamp is read about ten times on its way.
+
+    Jira writes ``2026-11-21T10:00:00.000+0100``, in the zone of the account."""
     return None if not stamp else round(datetime.fromisoformat(stamp).timestamp() * 1000)
 
 
+@lru_cache(maxsize=16_384)
 def stamp(at: Millis) -> str:
     """An instant as rows hold it, always in UTC."""
     return datetime.fromtimestamp(at // 1000, UTC).strftime(f"%Y-%m-%dT%H:%M:%S.{at % 1000:03d}+0000")

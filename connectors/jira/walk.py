@@ -24,6 +24,7 @@ and within one each page by position begins with an issue that is known.
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from connectors.jira.translate import translate
@@ -123,13 +124,11 @@ class Batch:
         self, kind: str, stream: str, fields: tuple[str, ...], rows: Sequence[Row], gaps: Sequence[Gap] = ()
     ) -> Page:
         """What was made of the issues, as a page of one stream of the kind."""
-        facts = translate(kind, rows)
         return Page(
             stream=stream,
             fields=fields,
             rows=rows,
-            records=facts.records,
-            events=facts.events,
+            translated=partial(translate, kind),
             cursor=str(self.cursor),
             closed=self.closed,
             asked=self.asked,

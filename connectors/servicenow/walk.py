@@ -15,13 +15,14 @@ each page is asked for and checked against the later one.
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 from connectors.servicenow.questions import Answer, Question
 from connectors.servicenow.translate import literal, millis, plain, translate
 from connectors.servicenow.transport import Denied, NoTable, Tables
 from itsms_sync.connector import Refused, Unavailable
-from itsms_sync.records import Bounds, Facts, Gap, Millis, Page, Row, Window
+from itsms_sync.records import Bounds, Gap, Millis, Page, Row, Window
 
 Cells = Mapping[str, Any]
 Key = tuple[Millis, str]
@@ -169,8 +170,7 @@ def unread(stream: Stream, cursor: str, reason: str, message: str) -> Page:
         stream=stream.name,
         fields=stream.fields,
         rows=(),
-        records=(),
-        events=(),
+        translated=partial(translate, stream.name),
         cursor=cursor,
         closed=True,
         asked=f"GET /api/now/table/{stream.table}",
@@ -230,13 +230,7 @@ class _Reading:
             if at is not None and sys_id in ids and sys_id not in there:
                 self._check_condition(cells, at, None)
                 rows.append(Row(stream.name, sys_id, stream.body(cells)))
-        facts = translate(self._kind, rows)
-        return replace(
-            page,
-            rows=[*rows, *page.rows],
-            records=[*facts.records, *page.records],
-            events=[*facts.events, *page.events],
-        )
+        return replace(page, rows=[*rows, *page.rows])
 
     def _key(self, cells: Cells) -> tuple[Millis | None, str]:
         """Stamp and id of a row; no stamp where the row is broken."""
@@ -356,19 +350,16 @@ class _Reading:
         return Gap(self._stream.name, reason, told[reason], field=name)
 
     def _page(self, answer: Answer, rows: Sequence[Row], cursor: Cursor, gaps: Sequence[Gap], *, closed: bool) -> Page:
-        facts: Facts = translate(self._kind, rows)
         return Page(
             stream=self._stream.name,
             fields=self._stream.fields,
             rows=rows,
-            records=facts.records,
-            events=facts.events,
+            translated=partial(translate, self._kind),
             cursor=str(cursor),
             closed=closed,
             asked=str(answer.question),
             server_time=answer.server_time,
             gaps=gaps,
-            gone=facts.gone,
         )
 
 
