@@ -3,7 +3,7 @@
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -121,7 +121,7 @@ def show_cycle(report: "CycleReport", outbox: "OutboxReport | None", parts: "Wir
         _show_followed(report.followed)
     _show_opened(report, dry_run=dry_run)
     if outbox is not None:
-        _show_outbox(outbox, parts)
+        _show_outbox(outbox, parts, known=None if report.followed is None else report.followed.problem)
 
 
 def _show_followed(followed: "FollowReport") -> None:
@@ -154,7 +154,8 @@ def _show_opened(report: "CycleReport", *, dry_run: bool) -> None:
             screen.blocks(write.body)
 
 
-def _show_outbox(outbox: "OutboxReport", parts: "Wired") -> None:
+def _show_outbox(outbox: "OutboxReport", parts: "Wired", *, known: str | None) -> None:
+    """What was sent, and why something was not; ``known``: a reason that was told already."""
     from itsms_sync.store.decided import tickets
 
     if outbox.held:
@@ -162,7 +163,7 @@ def _show_outbox(outbox: "OutboxReport", parts: "Wired") -> None:
             f"{outbox.held} writes are held: more than max_writes_per_cycle. `itsms-sync outbox release` lists them, "
             "and lets them pass with --yes"
         )
-    for told in _alike(outbox.problems):
+    for told in _alike(problem for problem in outbox.problems if problem != known):
         screen.say(f"  {told}")
     for duplicate in outbox.duplicates:
         screen.say(f"  {duplicate} carries a key that another ticket carries too: close one of them by hand")
@@ -175,7 +176,7 @@ def _show_outbox(outbox: "OutboxReport", parts: "Wired") -> None:
         screen.table("Tickets opened now", ["ticket", "state", "address"], rows)
 
 
-def _alike(problems: Sequence[str]) -> list[str]:
+def _alike(problems: Iterable[str]) -> list[str]:
     """Problems ``subject: what: which``; of several with the same ``what`` the first, and how many there are."""
     found: dict[str, list[str]] = {}
     for problem in problems:
