@@ -1,18 +1,14 @@
 """Judging a log: the product's kernel next to PM4Py's token-based replay, which a user would otherwise pick.
 
-Owns the environment of the other side and the report. PM4Py is AGPL: it is installed into ``.venv-bench``, runs in
-processes of its own and is never imported by the product.
+Owns the report.
 """
 
-import subprocess
-import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from benchmarks.measurement import ROOT, Facts, Runs, Side, Tell, each, race, rates, ratios, spread, table
+from benchmarks.other_side import interpreter
 
-_ENVIRONMENT = ROOT / ".venv-bench"
-_PM4PY = "pm4py==2.7.23.11"
 _NOW = 1_488_326_400_000
 """2017-03-01T00:00Z, ms: after the last save of the log."""
 _COPIES = (1, 10)
@@ -22,7 +18,9 @@ _PAIRS = {"judge": "replay", "assess": "read + replay"}
 
 def run(log: Path, rounds: int, tell: Tell) -> Facts:
     """``{"1": runs, "10": runs, "checks": {copies: seconds}}``; without PM4Py only our sides."""
-    python = _other_environment(tell)
+    python = interpreter(tell)
+    if python is None:
+        tell("kernel: only our own sides are measured")
     documents = {
         "procedure": str(ROOT / "mappings/procedures/incident.yaml"),
         "columns": str(ROOT / "mappings/logs/uci-incidents.yaml"),
@@ -51,23 +49,6 @@ def _sides(given: Facts, python: Path | None) -> list[Side]:
     other = {"log": given["log"], **_ours("flow", given).run()}
     theirs = [Side(name, "benchmarks.replay", name.split()[0], other, python) for name in _PAIRS.values()]
     return [side for pair in zip(ours, theirs, strict=True) for side in pair]
-
-
-def _other_environment(tell: Tell) -> Path | None:
-    """The interpreter that has PM4Py, installed when it is not there; ``None`` where that does not work."""
-    python = _ENVIRONMENT / "bin" / "python"
-    if python.exists() and _succeeds([str(python), "-c", "import pm4py"]):
-        return python
-    tell(f"kernel: installing {_PM4PY} into {_ENVIRONMENT.name} (half a minute, once)")
-    install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", _PM4PY]
-    if _succeeds([sys.executable, "-m", "venv", "--clear", str(_ENVIRONMENT)]) and _succeeds(install):
-        return python
-    tell(f"kernel: {_PM4PY} could not be installed; only our own sides are measured")
-    return None
-
-
-def _succeeds(command: list[str]) -> bool:
-    return subprocess.run(command, capture_output=True).returncode == 0
 
 
 def report(found: Facts) -> str:
