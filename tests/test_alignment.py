@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from itsms_sync.conformance import alignment as module
-from itsms_sync.conformance.alignment import Aligned, Kind, alignment, costs
+from itsms_sync.conformance.alignment import Aligned, Kind, alignment, costs, in_words
 from itsms_sync.procedures.flow import Automaton, compiled
 from tests.nets import least_cost, random_net, random_trace
 from tests.test_flow import chain, in_parallel
@@ -64,7 +64,7 @@ def told(labels: str, trace: str, *, ended: bool = True) -> str:
         ("acbd", "a [b] c +b d"),
         ("", "[a] [b] [c] [d]"),
         ("dcba", "[a] [b] [c] d +c +b +a"),
-        ("abbcd", "a +b b c d"),
+        ("abbcd", "a b +b c d"),
     ],
 )
 def test_what_is_skipped_added_and_swapped_stands_where_a_person_would_put_it(trace: str, expected: str) -> None:
@@ -115,3 +115,38 @@ def test_a_move_tells_its_event() -> None:
         Aligned(Kind.SKIPPED, "b", None),
     )
     assert costs(compiled(chain("a", "b")), [["a"]], [True]).dtype == np.int32
+
+
+@pytest.mark.parametrize(
+    ("trace", "sentences"),
+    [
+        ("nasir", []),
+        ("nair", ["Schedule was skipped: it went from Assess to Implement"]),
+        ("nir", ["Assess and Schedule were skipped: it went from New to Implement"]),
+        ("asir", ["New was skipped: it began with Assess"]),
+        ("nasi", ["Review was skipped: it ended with Implement"]),
+        ("naisr", ["Schedule came only after Implement"]),
+        ("nasiri", ["Implement was added after Review"]),
+        ("nasirir", ["Implement and Review were added after Review"]),
+        ("xnasir", ["x was added at the beginning"]),
+        ("anir", ["New came only after Assess", "Schedule was skipped: it went from Assess to Implement"]),
+        ("", ["New, Assess, Schedule, Implement and Review were skipped: nothing else happened"]),
+    ],
+)
+def test_what_is_wrong_is_told_in_words(trace: str, sentences: list[str]) -> None:
+    names = {"n": "New", "a": "Assess", "s": "Schedule", "i": "Implement", "r": "Review"}
+    moves = alignment(compiled(chain(*"nasir")), trace, ended=True)
+    assert in_words(moves, lambda label: names.get(label, label)) == sentences
+
+
+@settings(deadline=None)
+@given(SEEDS, st.integers(1, 12))
+def test_whatever_is_wrong_is_told_and_nothing_else(seed: int, size: int) -> None:
+    random = Random(seed)
+    net = random_net(random, size)
+    trace = random_trace(random, net)
+    moves = alignment(compiled(net), trace, ended=True)
+    wrong = [move.label for move in moves if move.kind is not Kind.BOTH]
+    told = " ".join(in_words(moves, lambda label: f"<{label}>"))
+    assert bool(told) == bool(wrong)
+    assert all(f"<{label}>" in told for label in wrong)

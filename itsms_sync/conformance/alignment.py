@@ -8,7 +8,7 @@ so far can have led to state ``q``. Variants with the same beginning share it. A
 beginning: it costs what is wrong already, and what is still to come costs nothing.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -100,8 +100,8 @@ def _together(automaton: Automaton, reach: NDArray[np.int32], code: int) -> NDAr
 
 
 def alignment(automaton: Automaton, variant: Sequence[str], *, ended: bool) -> tuple[Aligned, ...]:
-    """One optimal alignment, always the same. Of equal ones it is that of a case that has come as far as it can, and in
-    which what was skipped stands before what was added.
+    """One optimal alignment, always the same. Of equal ones it is that of a case that has come as far as it can, and
+    what was done once too often was added when it was done again.
     """
     return tuple(reversed(list(_backwards(automaton, variant, *_levels(automaton, variant), ended=ended))))
 
@@ -136,22 +136,20 @@ def _backwards(
         yield from (Aligned(Kind.SKIPPED, label, None) for label in reversed(_way(automaton, origin, state)))
         state = origin
         if place:
-            label, cost = variant[place - 1], arrived[place][state]
-            before = _made_together(automaton, closed[place - 1], label, state, int(cost))
-            yield Aligned(Kind.ADDED if before is None else Kind.BOTH, label, place - 1)
-            state = state if before is None else before
+            label, cost = variant[place - 1], int(arrived[place][state])
+            added = closed[place - 1][state] + 1 == cost
+            yield Aligned(Kind.ADDED if added else Kind.BOTH, label, place - 1)
+            state = state if added else _before(automaton, closed[place - 1], label, state, cost)
 
 
 def _nearest_to_an_end(automaton: Automaton, states: NDArray[np.intp]) -> int:
     return int(states[automaton.distance[np.ix_(states, automaton.accepting)].min(axis=1).argmin()])
 
 
-def _made_together(automaton: Automaton, closed: _Costs, label: str, state: int, cost: int) -> int | None:
-    """The state before, if the step to ``state`` can have been made by flow and case together at that cost."""
-    if label not in automaton.code:
-        return None
-    fitting = np.flatnonzero((automaton.step[:, automaton.code[label]] == state) & (closed == cost))
-    return int(fitting[0]) if len(fitting) else None
+def _before(automaton: Automaton, closed: _Costs, label: str, state: int, cost: int) -> int:
+    """The state from which flow and case made the step to ``state`` together."""
+    leads = automaton.step[:, automaton.code[label]] == state
+    return int(np.flatnonzero(leads & (closed == cost))[0])
 
 
 def _way(automaton: Automaton, origin: int, target: int) -> list[str]:
@@ -165,3 +163,81 @@ def _way(automaton: Automaton, origin: int, target: int) -> list[str]:
         way.append(automaton.labels[code])
         origin = int(following[code])
     return way
+
+
+def in_words(moves: Sequence[Aligned], called: Callable[[str], str] = str) -> list[str]:
+    """What is wrong, a sentence each, in the order of the moves. A step that is skipped in one place and added in
+    another is one thing: it came too late or too early.
+    """
+    swapped = _swapped(moves)
+    sentences = [(early, _out_of_order(moves, early, late, called)) for early, late in swapped.items()]
+    rest = [place for place, move in enumerate(moves) if move.kind is not Kind.BOTH]
+    moved = {place for pair in swapped.items() for place in pair}
+    for run in _runs(moves, [place for place in rest if place not in moved], moved):
+        sentences.append((run[0], _told(moves, run, called)))
+    return [text for _, text in sorted(sentences)]
+
+
+def _swapped(moves: Sequence[Aligned]) -> dict[int, int]:
+    """Places of moves that are one step in two places: where it first stands -> where it stands again."""
+    waiting: dict[tuple[str, Kind], list[int]] = {}
+    pairs = {}
+    for place, move in enumerate(moves):
+        if move.kind is not Kind.BOTH:
+            other = Kind.ADDED if move.kind is Kind.SKIPPED else Kind.SKIPPED
+            if partners := waiting.get((move.label, other)):
+                pairs[partners.pop(0)] = place
+            else:
+                waiting.setdefault((move.label, move.kind), []).append(place)
+    return pairs
+
+
+def _out_of_order(moves: Sequence[Aligned], early: int, late: int, called: Callable[[str], str]) -> str:
+    step = called(moves[early].label)
+    between = [called(move.label) for move in moves[early + 1 : late] if move.kind is not Kind.SKIPPED]
+    if not between:
+        return f"{step} came in another order than documented"
+    if moves[early].kind is Kind.SKIPPED:
+        return f"{step} came only after {between[-1]}"
+    return f"{step} came already before {between[0]}"
+
+
+def _runs(moves: Sequence[Aligned], places: Sequence[int], moved: Set[int]) -> Iterator[list[int]]:
+    """Neighbours of one kind are told together."""
+    run: list[int] = []
+    for place in places:
+        joins = run and moves[run[-1]].kind is moves[place].kind and set(range(run[-1] + 1, place)) <= moved
+        if run and not joins:
+            yield run
+            run = []
+        run.append(place)
+    if run:
+        yield run
+
+
+def _told(moves: Sequence[Aligned], run: Sequence[int], called: Callable[[str], str]) -> str:
+    steps = [called(moves[place].label) for place in run]
+    verb = "was" if len(steps) == 1 else "were"
+    if moves[run[0]].kind is Kind.ADDED:
+        before = _nearest(moves, range(run[0] - 1, -1, -1), (Kind.BOTH, Kind.ADDED))
+        where = "at the beginning" if before is None else f"after {called(before)}"
+        return f"{listed(steps)} {verb} added {where}"
+    before = _nearest(moves, range(run[0] - 1, -1, -1), (Kind.BOTH,))
+    after = _nearest(moves, range(run[-1] + 1, len(moves)), (Kind.BOTH,))
+    if before is None:
+        end = "nothing else happened" if after is None else f"it began with {called(after)}"
+    else:
+        end = (
+            f"it ended with {called(before)}" if after is None else f"it went from {called(before)} to {called(after)}"
+        )
+    return f"{listed(steps)} {verb} skipped: {end}"
+
+
+def _nearest(moves: Sequence[Aligned], places: Iterable[int], kinds: Collection[Kind]) -> str | None:
+    return next((moves[place].label for place in places if moves[place].kind in kinds), None)
+
+
+def listed(names: Sequence[str]) -> str:
+    """``A``, ``A and B``, ``A, B and C``."""
+    *most, last = names
+    return f"{', '.join(most)} and {last}" if most else last
