@@ -280,6 +280,35 @@ def test_a_fault_in_the_options_of_a_plug_in(folder: Path, old: str, new: str, m
         ),
         (
             "procedures/incident.yaml",
+            "    hold: [work]\n",
+            "    hold: [work]\n    parked: [work]\n",
+            "parked",
+            "no case can come to 'parked': nothing leads there from 'new'",
+        ),
+        (
+            "procedures/incident.yaml",
+            "    work: [hold, resolved, cancelled]\n",
+            "    work: [hold, resolved, cancelled, limbo]\n    limbo: [limbo]\n",
+            "limbo: [limbo]",
+            "a case in 'limbo' can never end: no way leads to 'closed' or 'cancelled'",
+        ),
+        (
+            "procedures/incident.yaml",
+            'priority: "2"\n    response: respond',
+            'priority: "1"\n    response: respond',
+            "id: INC-RESPONSE-P2",
+            "INC-RESPONSE-P2 contradicts INC-RESPONSE-P1: both say within what time a case of priority '1' is "
+            "answered, and not the same",
+        ),
+        (
+            "procedures/incident.yaml",
+            "    step: I8\n    gate: [close]\n",
+            "    step: I8\n    gate: [resolve]\n",
+            "id: INC-I8-RESOLVE",
+            "it is always fulfilled: the step is its own gate",
+        ),
+        (
+            "procedures/incident.yaml",
             "owner: incident_process_owner",
             "owner: nobody",
             "owner: nobody",

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from collections.abc import Mapping as MappingOf
 from dataclasses import dataclass
 
+from itsms_sync.procedures.lint import never_applicable
 from itsms_sync.procedures.model import LinkedAtGate, LinkedInTime, Procedure
 from itsms_sync.sms.conditions import Type
 from itsms_sync.sms.mapping import Mapping, ProcessMapping
@@ -47,6 +48,7 @@ class Library:
         if self.parts(procedure.process):
             yield from self._type_problems(procedure.process)
             yield from procedure.problems_with(self.types(procedure.process), self.activities(procedure.process))
+            yield from never_applicable(procedure, self.values(procedure.process))
 
     def parts(self, process: str) -> list[ProcessMapping]:
         """What each mapping that knows the process says of it."""
@@ -56,6 +58,15 @@ class Library:
     def types(self, process: str) -> dict[str, Type]:
         """Type of each attribute that any mapping gives to the process; what one system lacks is unknown there."""
         return {name: type_ for part in self.parts(process) for name, type_ in part.types().items()}
+
+    def values(self, process: str) -> dict[str, set[str]]:
+        """Attribute -> all values that any mapping gives it, where every mapping that has it lists its values."""
+        listed: dict[str, list[set[str] | None]] = {}
+        for part in self.parts(process):
+            for name, attribute in part.attributes.items():
+                listed.setdefault(name, []).append(None if attribute.values is None else {*attribute.values.values()})
+        whole = {name: [one for one in sets if one is not None] for name, sets in listed.items() if None not in sets}
+        return {name: set().union(*sets) for name, sets in whole.items()}
 
     def activities(self, process: str) -> set[str]:
         """The activities that any mapping produces for the process."""

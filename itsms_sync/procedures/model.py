@@ -386,7 +386,9 @@ class Procedure(Strict):
 
     def problems(self) -> list[Fault]:
         """Everything that is wrong inside the document beyond its shape."""
-        return [*self._flow_problems(), *self._requirement_problems()]
+        from itsms_sync.procedures.lint import contradictions  # which knows the shapes of this module
+
+        return [*self._flow_problems(), *self._requirement_problems(), *contradictions(self)]
 
     def _flow_problems(self) -> Iterator[Fault]:
         states = {self.flow.initial, *self.flow.edges}
