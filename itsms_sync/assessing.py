@@ -10,7 +10,9 @@ from typing import Any
 
 import polars as pl
 
+from itsms_sync.conformance.history import Force, history
 from itsms_sync.conformance.kernel import CHECKS, judge
+from itsms_sync.conformance.runs import Runs, runs
 from itsms_sync.eventlog import UnreadableLog, first_line, read
 from itsms_sync.procedures.model import Procedure
 from itsms_sync.sms.cases import from_log
@@ -27,6 +29,7 @@ class Assessment:
     visited: Mapping[str, int]
     """State of the SMS -> number of cases that were ever in it."""
     unmapped: Mapping[str, int]
+    runs: Runs
 
 
 def assess(path: Path, procedure: Procedure, columns: LogColumns, now: int) -> Assessment:
@@ -37,6 +40,7 @@ def assess(path: Path, procedure: Procedure, columns: LogColumns, now: int) -> A
     except (ValueError, pl.exceptions.PolarsError) as error:
         raise UnreadableLog(f"{path}: {first_line(error)}") from error
     verdicts = judge(log, [procedure], columns.mapping.types(), now)
+    beside = runs(history(log, procedure, columns.mapping.types(), now, Force(0, None, first=True)))
     visited = log.saves.select("case", "state").unique().group_by("state").len()
     return Assessment(
         cases=len(log.cases),
@@ -44,6 +48,7 @@ def assess(path: Path, procedure: Procedure, columns: LogColumns, now: int) -> A
         verdicts=verdicts.join(ids, on="case", how="left", maintain_order="left"),
         visited={state: int(count) for state, count in visited.iter_rows() if state is not None},
         unmapped={f"{attribute}={value}": int(count) for attribute, value, count in log.unmapped.iter_rows()},
+        runs=beside,
     )
 
 
@@ -93,6 +98,27 @@ def _count(target: dict[str, Any], row: Mapping[str, Any]) -> None:
         target[status] += number
     if status == "unknown":
         target["reasons"][row["reason"]] = target["reasons"].get(row["reason"], 0) + number
+
+
+def flow(beside: Runs) -> dict[str, Any]:
+    """How the cases ran beside the documented flow: ``aligned`` cases, those that ``fit``, the ``cost`` of all (steps
+    skipped or added), distinct ``variants``, why others are ``unknown``, and what was ``found``, the most frequent
+    first.
+    """
+    found: dict[str, int] = {}
+    for states, more, ended, cost, cases in beside.variants.iter_rows():
+        for sentence in dict.fromkeys(beside.words(states, more, ended=ended)) if cost else ():
+            found[sentence] = found.get(sentence, 0) + cases
+    aligned = beside.cases.filter(pl.col("cost").is_not_null())
+    unknown = beside.cases.filter(pl.col("cost").is_null())["reason"].value_counts(sort=True)
+    return {
+        "aligned": len(aligned),
+        "fit": int((aligned["cost"] == 0).sum()),
+        "cost": int(aligned["cost"].sum()),
+        "variants": len(beside.variants),
+        "unknown": dict(unknown.iter_rows()),
+        "found": [{"what": what, "cases": n} for what, n in sorted(found.items(), key=lambda one: (-one[1], one[0]))],
+    }
 
 
 def never(visited: Mapping[str, int], cases: int) -> dict[str, int]:

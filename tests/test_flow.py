@@ -112,7 +112,7 @@ def test_work_that_begins_again_before_it_has_ended_is_refused_by_name() -> None
         compiled(net(again, Move("go", ("ahead",), ("end",))))
 
 
-@pytest.mark.parametrize(("branches", "steps"), [(8, 2), (30, 4), (2000, 1)])
+@pytest.mark.parametrize(("branches", "steps"), [(7, 2), (30, 4), (2000, 1)])
 def test_parallel_work_that_explodes_is_refused_by_name(branches: int, steps: int) -> None:
     with pytest.raises(FlowError, match="most of them in the parallel work 'preparation': divide that work"):
         compiled(in_parallel(branches, steps))

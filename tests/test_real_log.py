@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+import polars as pl
 import pytest
 
-from itsms_sync.assessing import Assessment, UnreadableLog, assess, figures, never, verdict_cases, verdict_counts
+from itsms_sync.assessing import Assessment, UnreadableLog, assess, figures, flow, never, verdict_cases, verdict_counts
 from itsms_sync.documents import load
 from itsms_sync.procedures.model import Procedure
 from itsms_sync.sms.mapping import LogColumns
@@ -98,6 +99,16 @@ def test_reopened_are_those_that_the_tool_counted(assessment: Assessment, rows: 
     counted = {row["number"] for row in rows if int(row["reopen_count"]) > 0}
     assert 275 == len(counted)
     assert counted == ids(assessment, "INC-REOPEN", "deviating")
+
+
+def test_what_runs_beside_the_flow_is_what_breaks_the_requirement_of_transitions(assessment: Assessment) -> None:
+    beside = assessment.runs.cases.join(assessment.verdicts.select("case", "id").unique(), on="case")
+    aligned = beside.filter(pl.col("cost").is_not_null())
+    deviating = ids(assessment, "INC-FLOW", "deviating")
+    assert set(aligned.filter(pl.col("cost") > 0)["id"]) == deviating & set(aligned["id"])
+    assert {"aligned": 9_271, "fit": 6_657, "cost": 3_102, "variants": 29} == {
+        name: value for name, value in flow(assessment.runs).items() if isinstance(value, int)
+    }
 
 
 def test_sorting_by_time_alone_would_find_one_too_many(

@@ -193,12 +193,13 @@ def assess(
     except UnreadableLog as error:
         screen.fail(str(error), screen.USAGE)
     cases = assessing.verdict_cases(found, ["deviating", "unknown"]) if with_cases else None
-    answer = {
+    answer: dict[str, Any] = {
         "log": str(log),
         "procedure": f"{document.document} version {document.version}",
         "cases": found.cases,
         "rows": found.rows,
         "checks": assessing.figures(assessing.verdict_counts(found), cases),
+        "flow": assessing.flow(found.runs),
         "facts": {"never": assessing.never(found.visited, found.cases), "unmapped": dict(found.unmapped)},
         "not_judged": {r.id: r.needs for r in document.requirements if r.check == "none"},
     }
@@ -206,10 +207,25 @@ def assess(
         screen.json(answer)
     else:
         show_figures(f"{log.name}: {found.cases:,} cases, {found.rows:,} saves, under {answer['procedure']}", answer)
+        _show_flow(answer["flow"])
         for value, count in found.unmapped.items():
             screen.say(f"gap: {value} is not in the mapping ({count} rows); these values are unknown")
     if fail_on is not None and _exceeded(document, answer, fail_on):
         raise SystemExit(screen.FINDINGS)
+
+
+_TOLD = 12
+"""Deviations from the flow that are shown."""
+
+
+def _show_flow(flow: dict[str, Any]) -> None:
+    rows = [(one["what"], one["cases"]) for one in flow["found"][:_TOLD]]
+    title = f"Beside the documented flow: {flow['fit']:,} of {flow['aligned']:,} cases follow it"
+    screen.table(title, ["what happened", "cases"], rows, right=["cases"])
+    if len(flow["found"]) > _TOLD:
+        screen.say(f"{len(flow['found']) - _TOLD} more with fewer cases; --json has all.")
+    for reason, count in flow["unknown"].items():
+        screen.say(f"not told of {count:,} cases: {reason}")
 
 
 def _exceeded(document: Any, answer: dict[str, Any], worst: str) -> bool:

@@ -100,44 +100,57 @@ def _together(automaton: Automaton, reach: NDArray[np.int32], code: int) -> NDAr
 
 
 def alignment(automaton: Automaton, variant: Sequence[str], *, ended: bool) -> tuple[Aligned, ...]:
-    """One optimal alignment, always the same. Of equal ones it is that of a case that has come as far as it can, and
-    what was done once too often was added when it was done again.
+    """One optimal alignment, always the same. Of equal ones it is one that adds the least, because what was done is
+    sure to have been done; then that of a case that has come as far as it can. What was done once too often was added
+    when it was done again.
     """
-    return tuple(reversed(list(_backwards(automaton, variant, *_levels(automaton, variant), ended=ended))))
+    # A step that was added counts a little more than one that was skipped: for all of them together less than a step.
+    step = len(variant) + 1
+    distance = automaton.distance.astype(np.int64) * step
+    levels = _levels(automaton, variant, distance, step + 1)
+    return tuple(reversed(list(_backwards(automaton, variant, distance, *levels, ended=ended))))
 
 
-_Costs = NDArray[np.int32]
+_Costs = NDArray[np.int64]
 
 
-def _levels(automaton: Automaton, variant: Sequence[str]) -> tuple[list[_Costs], list[_Costs]]:
+def _levels(
+    automaton: Automaton, variant: Sequence[str], distance: _Costs, added: int
+) -> tuple[list[_Costs], list[_Costs]]:
     """Per number of events, the costs when the last of them has just been made, and when the flow went on alone."""
-    start = np.full(len(automaton.step), UNREACHABLE, dtype=np.int32)
+    start = np.full(len(distance), distance.max() + added * UNREACHABLE, dtype=np.int64)
     start[0] = 0
-    arrived, closed = [start], [automaton.distance[0]]
+    arrived, closed = [start], [distance[0]]
     for label in variant:
-        before, here = closed[-1], closed[-1] + 1
+        before, here = closed[-1], closed[-1] + added
         if label in automaton.code:
             targets = automaton.step[:, automaton.code[label]]
             known = targets >= 0
             np.minimum.at(here, targets[known], before[known])
         arrived.append(here)
-        closed.append((here[:, None] + automaton.distance).min(axis=0))
+        closed.append((here[:, None] + distance).min(axis=0))
     return arrived, closed
 
 
 def _backwards(
-    automaton: Automaton, variant: Sequence[str], arrived: list[_Costs], closed: list[_Costs], *, ended: bool
+    automaton: Automaton,
+    variant: Sequence[str],
+    distance: _Costs,
+    arrived: list[_Costs],
+    closed: list[_Costs],
+    *,
+    ended: bool,
 ) -> Iterator[Aligned]:
-    last = np.where(automaton.accepting, closed[-1], UNREACHABLE) if ended else closed[-1]
+    last = np.where(automaton.accepting, closed[-1], arrived[0].max()) if ended else closed[-1]
     state = _nearest_to_an_end(automaton, np.flatnonzero(last == last.min()))
     for place in range(len(variant), -1, -1):
-        ways = arrived[place] + automaton.distance[:, state]
+        ways = arrived[place] + distance[:, state]
         origin = state if arrived[place][state] == closed[place][state] else int(ways.argmin())
         yield from (Aligned(Kind.SKIPPED, label, None) for label in reversed(_way(automaton, origin, state)))
         state = origin
         if place:
             label, cost = variant[place - 1], int(arrived[place][state])
-            added = closed[place - 1][state] + 1 == cost
+            added = int(closed[place - 1][state]) + len(variant) + 2 == cost
             yield Aligned(Kind.ADDED if added else Kind.BOTH, label, place - 1)
             state = state if added else _before(automaton, closed[place - 1], label, state, cost)
 

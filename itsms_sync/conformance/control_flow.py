@@ -116,7 +116,7 @@ def forbidden_transition(history: History, requirement: DocumentedTransitions) -
     whole = pl.lit(history.cases["states_whole"]).gather("nth")
     certain = (pl.col("missed") == 0) | whole
     moves = history.states.filter(~pl.col("first") & certain & known & ~documented).with_columns(PAIR)
-    moves = moves.with_columns(_excused(history, cut, moves).alias(f"cut_{cut.id}") for cut in procedure.short_cuts)
+    moves = moves.with_columns(excused(history, cut, moves).alias(f"cut_{cut.id}") for cut in procedure.short_cuts)
     allowed = pl.any_horizontal(pl.lit(False), *(f"cut_{cut.id}" for cut in procedure.short_cuts))
     moves = moves.filter(~allowed.fill_null(False)).with_columns(allowed.is_null().alias("undecided"))
     # A move that no short cut can excuse is certain, whatever else cannot be decided.
@@ -135,7 +135,7 @@ def forbidden_transition(history: History, requirement: DocumentedTransitions) -
     )
 
 
-def _excused(history: History, cut: ShortCut, moves: pl.DataFrame) -> pl.Series:
+def excused(history: History, cut: ShortCut, moves: pl.DataFrame) -> pl.Series:
     """Whether the short cut allows each of the moves; null if that cannot be told."""
     allows = moves["pair"].is_in([f"{edge.source} -> {edge.target}" for edge in cut.allows])
     allowed = moves.filter(allows)

@@ -51,13 +51,13 @@ class Net:
     ends: tuple[frozenset[str], ...]
 
 
-def between_states(flow: Flow, more: Iterable[Edge] = ()) -> Net:
+def between_states(flow: Flow, more: Iterable[Edge] = (), begins: Iterable[str] = ()) -> Net:
     """The net of a state diagram: its labels are the states, in the order in which a case enters them. ``more`` are
-    transitions that are allowed besides.
+    transitions that are allowed besides, ``begins`` states in which a case may begin besides.
     """
     edges = [(source, target) for source, targets in flow.edges.items() for target in targets]
     edges += [(edge.source, edge.target) for edge in more]
-    moves = [Move(flow.initial, (_BEGIN,), (_in(flow.initial),))]
+    moves = [Move(state, (_BEGIN,), (_in(state),)) for state in dict.fromkeys((flow.initial, *begins))]
     moves += [Move(target, (_in(source),), (_in(target),)) for source, target in dict.fromkeys(edges)]
     moves += [Move(None, (_in(state),), (_END,)) for state in flow.final]
     return Net(tuple(moves), frozenset({_BEGIN}), (frozenset({_END}),))
