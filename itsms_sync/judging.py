@@ -16,9 +16,12 @@ from sqlalchemy import Connection, Engine
 
 from itsms_sync import __version__
 from itsms_sync.chains import OWN_TICKETS, Accounts, Chains, Reach, events_frame, observed_frame, records_frame
-from itsms_sync.conformance.kernel import CHECKS, judge
+from itsms_sync.conformance.history import Force, history
+from itsms_sync.conformance.kernel import CHECKS, judge, start_of_day
+from itsms_sync.conformance.runs import Runs, runs
 from itsms_sync.conformance.verdicts import BY_SHORT_CUT, GONE, NOT_READ, RUNNING, STILL_OPEN, VERDICTS, Status
 from itsms_sync.procedures.library import Library
+from itsms_sync.procedures.model import Procedure
 from itsms_sync.records import Gap
 from itsms_sync.relating import JudgedSource, Relating
 from itsms_sync.sms.cases import Basis, CaseLog, besides, from_history
@@ -43,7 +46,7 @@ from itsms_sync.store.judged import (
     period_of,
     unfinished,
 )
-from itsms_sync.store.related import make_unread_due, others
+from itsms_sync.store.related import cut_histories, make_unread_due, others
 from itsms_sync.store.schema import WAITS
 
 SAID = ["status", "reason", "detail", "at", "recheck_at"]
@@ -413,6 +416,27 @@ def counting(
     seen = besides(records, events, observed, Basis(mapping, now, kept, frozenset()))
     told = (seen.steps.select("field", "at", "new"), seen.initial.select("field", "at", "value"))
     return {(field, at, new) for frame in told for field, at, new in frame.iter_rows()}
+
+
+def beside_flow(
+    connection: Connection, library: Library, source_id: int, mapped_by: str, process: str, record_id: int, now: int
+) -> tuple[Procedure, Runs] | None:
+    """How one case ran beside the version that was in force when it opened, by what its record's history tells as of
+    ``now`` (ms); ``None`` if it was not open yet or nothing of it was read.
+    """
+    mapping, versions = library.mappings[mapped_by].processes[process], library.procedures[process]
+    records = list(others(connection, [record_id]).values())
+    cut = cut_histories(connection, source_id)
+    frame = records_frame(records, mapping.source_fields(), [item.native_id in cut for item in records])
+    kept = mapping.audited_fields() if audited(connection, source_id, mapping.kind) else frozenset()
+    events, observed = events_frame(connection, [record_id]), observed_frame(connection, [record_id])
+    log = from_history(frame, events, Basis(mapping, now, kept, frozenset()), observed)
+    if log.cases.is_empty():
+        return None
+    started = [version for version in versions if start_of_day(version) <= log.cases["opened"][0]]
+    version = started[-1] if started else versions[0]
+    prepared = history(log, version, library.types(process), now, Force(start_of_day(version), None, first=True))
+    return version, runs(prepared)
 
 
 def _by_end(records: Sequence[StoredRecord], now: int) -> list[tuple[int | None, list[StoredRecord]]]:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from itsms_sync.configuration import Configuration
+    from itsms_sync.conformance.runs import Runs
     from itsms_sync.procedures.model import Demand, Procedure
     from itsms_sync.sms.mapping import Described
 
@@ -62,6 +63,7 @@ def _record(connection: "Connection", config: "Configuration", row: dict[str, An
         "findings": reports.findings(connection, row["id"]),
         "belongs": [_surrounding(connection, config, s) for s in reports.surroundings(connection, row["id"])],
         "history": [_event(labels, event) for event in _witnessed(connection, config, row, processes)],
+        "beside": _beside(connection, config, row, processes, verdicts),
         "verdicts": [_verdict(config, labels, v) for v in verdicts] + _unjudged(config, verdicts),
         "superseded": reports.superseded_of(connection, row["id"]),
         "coverage": [
@@ -69,6 +71,56 @@ def _record(connection: "Connection", config: "Configuration", row: dict[str, An
         ],
         "gaps": reports.gaps_around(connection, row["source_id"], kinds, row["native_id"]),
     }
+
+
+def _beside(
+    connection: "Connection",
+    config: "Configuration",
+    row: dict[str, Any],
+    processes: list[str],
+    verdicts: list[dict[str, Any]],
+) -> list[dict[str, Any]]:
+    """The record's states beside the documented flow of each process, as of the instant it was judged as of."""
+    from itsms_sync.judging import beside_flow
+
+    source = config.settings.sources.get(row["source"])
+    as_of = max((v["as_of"] for v in verdicts), default=None)
+    if source is None or as_of is None:
+        return []
+    told = []
+    for process in processes:
+        if process not in config.library.processes.processes or process not in config.library.procedures:
+            continue
+        found = beside_flow(connection, config.library, row["source_id"], source.mapped_by, process, row["id"], as_of)
+        if found is not None:
+            told.append({"process": process, **_run(*found)})
+    return told
+
+
+def _run(procedure: "Procedure", runs: "Runs") -> dict[str, Any]:
+    """The only run among ``runs``, step by step."""
+    (case,) = runs.cases.iter_rows(named=True)
+    told = {
+        "document": procedure.document,
+        "version": procedure.version,
+        "reason": case["reason"],
+        "cost": case["cost"],
+    }
+    if case["cost"] is None:
+        return {**told, "steps": [], "words": [], "ahead": []}
+    moves = runs.moves(case["states"], case["more"], ended=case["ended"])
+    steps = [
+        {
+            "step": procedure.called(move.label),
+            "state": move.label,
+            "move": move.kind.value,
+            "at": None if move.event is None else case["at"][move.event],
+        }
+        for move in moves
+    ]
+    ahead = [] if case["ended"] else [procedure.called(state) for state in runs.ahead(moves, case["more"])]
+    words = runs.words(case["states"], case["more"], ended=case["ended"])
+    return {**told, "steps": steps, "words": words, "ahead": ahead}
 
 
 def _witnessed(
@@ -222,6 +274,8 @@ def show(explanation: dict[str, Any]) -> None:
         screen.say("The source no longer shows it: it is judged as of then, and nothing that came later counts.")
     _show_belongings(explanation["case"], explanation["belongs"])
     _show_history(explanation)
+    for run in explanation["beside"]:
+        _show_run(run)
     _show_verdicts(explanation["verdicts"])
     if explanation["superseded"]:
         rows = [
@@ -275,6 +329,24 @@ def _show_history(explanation: dict[str, Any]) -> None:
     again = sum(not event["counts"] for event in explanation["history"])
     if again:
         screen.say(f"{again} more of metrics and snapshots; better witnesses tell the same, so they do not count.")
+
+
+_MOVES = {"both": ("✓", ""), "skipped": ("✗", "was skipped"), "added": ("✗", "is not documented here")}
+
+
+def _show_run(run: dict[str, Any]) -> None:
+    """The case step by step beside the documented flow."""
+    title = f"Beside {run['document']} version {run['version']}"
+    if run["reason"] is not None:
+        screen.head(title)
+        screen.say(f"Not told: {run['reason']}.")
+        return
+    rows = [(_MOVES[s["move"]][0], s["step"], screen.when(s["at"]), _MOVES[s["move"]][1]) for s in run["steps"]]
+    screen.table(title, ["", "step", "at", ""], rows)
+    for sentence in run["words"]:
+        screen.say(f"{sentence}.")
+    if run["ahead"]:
+        screen.say(f"Still to come, whatever happens: {', '.join(run['ahead'])}.")
 
 
 def _at(event: dict[str, Any]) -> str:
