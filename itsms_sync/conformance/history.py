@@ -9,12 +9,14 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
+from itsms_sync.conformance.clock import Clock, clock
 from itsms_sync.conformance.verdicts import ALWAYS, NOT_READ, Rule, Status
 from itsms_sync.procedures.model import (
     DID,
     ApprovedBeforeStart,
     Demand,
     FieldAtGate,
+    Limit,
     LinkedAtGate,
     LinkedInTime,
     NotReopened,
@@ -28,8 +30,11 @@ from itsms_sync.procedures.model import (
     TrackKept,
     activities_in,
 )
+from itsms_sync.sms.calendars import Clocks
 from itsms_sync.sms.cases import IS_FIRST, IS_LAST, CaseLog
 from itsms_sync.sms.conditions import Condition, Type, compile
+
+NO_CALENDARS = Clocks({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +82,17 @@ class History:
     lacking: frozenset[str]
     now: int
     force: Force
+    clocks: Clocks
     stages: dict[tuple[str, Quorum], pl.DataFrame] = field(default_factory=dict)
 
     @property
     def resolved(self) -> list[str]:
         """States in which the work is said to be done, final ones included."""
         return [*self.procedure.flow.resolved, *self.procedure.flow.final]
+
+    def clock(self, limit: Limit) -> Clock | None:
+        """The clock on which a limit runs; ``None`` where it runs on a calendar that is not described."""
+        return clock(limit, self.clocks, self.saves["at"], self.now)
 
     def there(self, row: str, column: str) -> pl.Expr:
         """The column of the save in the row that the cases' column ``row`` names; null where that is null."""
@@ -140,8 +150,15 @@ class History:
         return self.cases.join(told, on="case", how="left", maintain_order="left")
 
 
-def history(log: CaseLog, procedure: Procedure, types: Mapping[str, Type], now: int, force: Force) -> History:
-    """Prepares the log; ``types`` are the attributes' types as conditions see them."""
+def history(
+    log: CaseLog,
+    procedure: Procedure,
+    types: Mapping[str, Type],
+    now: int,
+    force: Force,
+    clocks: Clocks = NO_CALENDARS,
+) -> History:
+    """Prepares the log; ``types`` are the attributes' types as conditions see them, ``clocks`` the calendars."""
     types = {**procedure.attributes(), **types}
     named = procedure.activities()
     lacking = frozenset(name for name in named if f"is_{name}" not in log.saves.columns)
@@ -162,7 +179,7 @@ def history(log: CaseLog, procedure: Procedure, types: Mapping[str, Type], now: 
     lasting = {name: cut for name, cut in cuts.items() if not activities_in(cut.text)}
     cases = cases.with_columns(cut.expression.alias(name) for name, cut in lasting.items())
     approvals = _approvals(log, saves, cases, procedure)
-    return History(log, approvals, saves, states, cases, procedure, types, lacking, now, force)
+    return History(log, approvals, saves, states, cases, procedure, types, lacking, now, force, clocks)
 
 
 def _unknown_columns(saves: pl.DataFrame, types: Mapping[str, Type], lacking: Iterable[str]) -> Iterator[pl.Expr]:

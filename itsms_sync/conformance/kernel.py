@@ -22,11 +22,12 @@ from itsms_sync.conformance.approvals import (
 from itsms_sync.conformance.assignment import ping_pong
 from itsms_sync.conformance.control_flow import forbidden_transition, reopened, skipped_step, wrong_track
 from itsms_sync.conformance.data import field_at_gate, priority_by_matrix
-from itsms_sync.conformance.history import Force, History, history
+from itsms_sync.conformance.history import NO_CALENDARS, Force, History, history
 from itsms_sync.conformance.linkage import linked_late, not_linked, not_reviewed
 from itsms_sync.conformance.time import late_resolution, late_response
 from itsms_sync.conformance.verdicts import DOES_NOT_APPLY, NO_PROCEDURE, UNDECIDED, VERDICTS, Status
 from itsms_sync.procedures.model import Procedure
+from itsms_sync.sms.calendars import Clocks
 from itsms_sync.sms.cases import CaseLog
 from itsms_sync.sms.conditions import Type
 
@@ -55,10 +56,10 @@ CHECKS: dict[str, Check] = {
         Check("DA1", 4, "closure data", field_at_gate),
         Check("DA3", 1, "plans missing at approval", plans_missing),
         Check("DA6", 1, "priority matrix", priority_by_matrix),
-        Check("TI1", 3, "response time", late_response),
-        Check("TI2", 2, "resolution time", late_resolution),
+        Check("TI1", 4, "response time", late_response),
+        Check("TI2", 3, "resolution time", late_resolution),
         Check("TI6", 1, "retroactive approval", late_approval),
-        Check("LI1", 2, "not linked in time", linked_late),
+        Check("LI1", 3, "not linked in time", linked_late),
         Check("LI4", 2, "failure without review", not_reviewed),
         Check("LI9", 2, "without trigger", not_linked),
         Check("ST3", 1, "ping-pong", ping_pong),
@@ -66,15 +67,22 @@ CHECKS: dict[str, Check] = {
 }
 
 
-def judge(log: CaseLog, versions: Sequence[Procedure], types: dict[str, Type], now: int) -> pl.DataFrame:
+def judge(
+    log: CaseLog,
+    versions: Sequence[Procedure],
+    types: dict[str, Type],
+    now: int,
+    clocks: Clocks = NO_CALENDARS,
+) -> pl.DataFrame:
     """Verdicts (``VERDICTS``) of every case for every requirement with a check, of all versions of one procedure.
 
-    ``versions`` in order of ``valid_from``; ``types`` as conditions see the attributes; ``now`` in ms.
+    ``versions`` in order of ``valid_from``; ``types`` as conditions see the attributes; ``now`` in ms;
+    ``clocks``: the calendars on which limits run.
     """
     if log.cases.is_empty():
         return pl.DataFrame(schema=VERDICTS)
     parts = [
-        _in_force(_judged(history(log, version, types, now, force)), force)
+        _in_force(_judged(history(log, version, types, now, force, clocks)), force)
         for version, force in zip(versions, _forces(versions), strict=True)
     ]
     verdicts = _one_each(parts) if len(parts) > 1 else pl.concat([pl.DataFrame(schema=VERDICTS), *parts[0]])

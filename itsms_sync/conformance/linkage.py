@@ -10,7 +10,7 @@ import polars as pl
 
 from itsms_sync.conformance.control_flow import COMPLETE_LOSS, at_gate, untold, with_gate
 from itsms_sync.conformance.history import History
-from itsms_sync.conformance.time import AROUND_THE_CLOCK, span
+from itsms_sync.conformance.time import told, with_deadline
 from itsms_sync.conformance.verdicts import (
     ALWAYS,
     CALENDAR,
@@ -35,14 +35,14 @@ MEANT = {"trigger": "incident or problem that called for it"}
 
 def linked_late(history: History, requirement: LinkedInTime) -> pl.DataFrame:
     """LI1. A link of which it is not known when it was made counts as made in time."""
-    limit = int(requirement.limit.time.total_seconds() * 1000)
     frame = _with_links(history, with_gate(history, [requirement.after]), requirement.roles, requirement.via)
-    frame = frame.with_columns(
-        (pl.col("gate_at") + limit).alias("deadline"),
-        (pl.col("gate_at") + limit + 1).alias("overdue"),
-        pl.max_horizontal("gate_at", "linked_at").alias("settled_at"),
-    )
-    named, since = _named(requirement.roles), f"{span(limit)} after {history.procedure.called(requirement.after)}"
+    frame = frame.with_columns(pl.max_horizontal("gate_at", "linked_at").alias("settled_at"))
+    running = history.clock(requirement.limit)
+    if running is None:
+        rules = [*at_gate(history, [requirement.after]), Rule(ALWAYS, Status.UNKNOWN, CALENDAR, "gate_at")]
+        return decide(frame, rules, judged_as_of="gate_at")
+    frame = with_deadline(frame, "gate_at", running)
+    named, since = _named(requirement.roles), f"{told(running)} after {history.procedure.called(requirement.after)}"
     late = pl.when("linked").then(pl.lit(f"the {named} was linked later than {since}"))
     # The limit began to run earlier than is seen where an earlier beginning is hidden.
     after_begin = pl.col("linked_at") > pl.col("gate_at")
@@ -50,11 +50,10 @@ def linked_late(history: History, requirement: LinkedInTime) -> pl.DataFrame:
         frame,
         [
             *at_gate(history, [requirement.after]),
-            *_other_clock(requirement),
             *_hidden_begin(history, requirement.after, after_begin),
             Rule(pl.col("linked") & pl.col("linked_at").is_null(), Status.CONFORMING, at="gate_at"),
-            Rule(pl.col("linked_at") <= pl.col("deadline"), Status.CONFORMING, at="settled_at"),
-            Rule(pl.lit(history.now) <= pl.col("deadline"), Status.NOT_APPLICABLE, RUNNING, recheck_at="overdue"),
+            Rule(pl.col("linked_at") < pl.col("overdue"), Status.CONFORMING, at="settled_at"),
+            Rule(pl.lit(history.now) < pl.col("overdue"), Status.NOT_APPLICABLE, RUNNING, recheck_at="overdue"),
             *history.not_read("links", "deadline", (*requirement.roles, *requirement.via)),
             Rule(
                 ALWAYS,
@@ -88,12 +87,6 @@ def _named(roles: Sequence[str]) -> str:
     """What the other record is, as people say it."""
     names = dict.fromkeys(role.removesuffix(ELSEWHERE) for role in roles)
     return " or ".join(MEANT.get(name, in_words(name)) for name in names)
-
-
-def _other_clock(requirement: LinkedInTime) -> list[Rule]:
-    if requirement.limit.clock == AROUND_THE_CLOCK:
-        return []
-    return [Rule(ALWAYS, Status.UNKNOWN, CALENDAR, "gate_at")]
 
 
 def _hidden_begin(history: History, activity: str, when: pl.Expr) -> list[Rule]:

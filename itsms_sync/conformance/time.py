@@ -1,4 +1,5 @@
-"""Checks of time: TI1 response, TI2 resolution. Clocks that run on a business calendar are ``unknown: calendar``.
+"""Checks of time: TI1 response, TI2 resolution, around the clock or on a business calendar. A limit on a calendar that
+is not described is ``unknown: calendar``.
 
 Both clocks start when the case was opened, or when it was given the priority that it has at the end of the clock: an
 incident that becomes urgent on its third day is not three days late. The version in force when the clock starts is the
@@ -7,6 +8,7 @@ one that was promised.
 
 import polars as pl
 
+from itsms_sync.conformance.clock import Clock
 from itsms_sync.conformance.history import History
 from itsms_sync.conformance.verdicts import (
     ACTOR,
@@ -24,41 +26,41 @@ from itsms_sync.conformance.verdicts import (
     decide,
     phrase,
 )
-from itsms_sync.procedures.model import Limit, ResolvedInTime, RespondedInTime
+from itsms_sync.procedures.model import ResolvedInTime, RespondedInTime
 from itsms_sync.sms.conditions import compile
-
-AROUND_THE_CLOCK = "24x7"
 
 
 def late_response(history: History, requirement: RespondedInTime) -> pl.DataFrame:
     """TI1. The first save by a person after which the response activity is true; system accounts do not respond."""
-    limit = _millis(requirement.limit)
     answer_row = f"answer_{requirement.response}"
     frame = _with_clock_start(history, pl.col(answer_row).fill_null(pl.col("last_row")))
     frame = frame.with_columns(
         history.there(answer_row, "at").alias("answered"),
         history.there(f"unsigned_{requirement.response}", "at").alias("unsigned"),
-        (pl.col("since") + limit).alias("deadline"),
-        (pl.col("since") + limit + 1).alias("overdue"),
         _gap_at(history),
     )
-    answered, deadline = pl.col("answered"), pl.col("deadline")
+    running = history.clock(requirement.limit)
+    if running is None:
+        return decide(frame, _not_described(requirement.priority), judged_as_of="since")
+    frame = with_deadline(frame, "since", running)
+    frame = frame.with_columns(running.between(frame["since"], frame["answered"]).alias("took"))
+    answered, overdue = pl.col("answered"), pl.col("overdue")
     lacking = f"{NO_ACTIVITY}: {requirement.response}"
     late = (
         pl.when(answered.is_not_null())
-        .then(_took("answered after", answered - pl.col("since")))
-        .otherwise(pl.lit(f"no response within {span(limit)}"))
+        .then(_took("answered after", pl.col("took"), running))
+        .otherwise(pl.lit(f"no response within {told(running)}"))
     )
     return decide(
         frame,
         [
-            *_not_this_clock(requirement.priority, requirement.limit),
+            *_not_this_clock(requirement.priority),
             Rule(pl.col("lost"), Status.UNKNOWN, LOST, "since"),
-            Rule(answered <= deadline, Status.CONFORMING, at="answered"),
-            Rule(answered.is_null() & (history.now <= deadline), Status.NOT_APPLICABLE, RUNNING, recheck_at="overdue"),
+            Rule(answered < overdue, Status.CONFORMING, at="answered"),
+            Rule(answered.is_null() & (history.now < overdue), Status.NOT_APPLICABLE, RUNNING, recheck_at="overdue"),
             # What has no trace, or no name, after the deadline excuses nothing.
-            Rule(pl.col("gap_at") <= deadline, Status.UNKNOWN, GAP, "deadline"),
-            Rule(pl.col("unsigned") <= deadline, Status.UNKNOWN, ACTOR, "deadline"),
+            Rule(pl.col("gap_at") < overdue, Status.UNKNOWN, GAP, "deadline"),
+            Rule(pl.col("unsigned") < overdue, Status.UNKNOWN, ACTOR, "deadline"),
             Rule(pl.lit(requirement.response in history.lacking), Status.UNKNOWN, lacking, "deadline"),
             Rule(ALWAYS, Status.DEVIATING, at="deadline", detail=late),
         ],
@@ -81,21 +83,21 @@ def late_resolution(history: History, requirement: ResolvedInTime) -> pl.DataFra
     """
     stopped = pl.col("state").is_in(history.resolved)
     frame = _with_clock_start(history, pl.when(stopped).then("stop_row").otherwise("last_row"))
-    limit = _millis(requirement.limit)
-    own = frame.filter(
-        (pl.col("clock_priority") == requirement.priority) & (requirement.limit.clock == AROUND_THE_CLOCK)
-    )
-    frame = frame.join(_clocks(history, own, requirement, limit), on="case", how="left", maintain_order="left")
+    running = history.clock(requirement.limit)
+    if running is None:
+        return decide(frame, _not_described(requirement.priority), judged_as_of="since")
+    own = frame.filter(pl.col("clock_priority") == requirement.priority)
+    frame = frame.join(_clocks(history, own, requirement, running), on="case", how="left", maintain_order="left")
     frame = frame.with_columns(history.there("stop_row", "at").alias("stop_at"))
     detail = (
         pl.when(stopped)
-        .then(_took("resolved after", pl.col("worked")))
-        .otherwise(pl.lit(f"not resolved within {span(limit)}"))
+        .then(_took("resolved after", pl.col("worked"), running))
+        .otherwise(pl.lit(f"not resolved within {told(running)}"))
     )
     return decide(
         frame,
         [
-            *_not_this_clock(requirement.priority, requirement.limit),
+            *_not_this_clock(requirement.priority),
             Rule(pl.col("lost"), Status.UNKNOWN, LOST, "since"),
             Rule(pl.col("went_back"), Status.UNKNOWN, CLOCK, "since"),
             Rule(pl.col("maybe_late_at").is_not_null() & (pl.col("missed") > 0), Status.UNKNOWN, GAP, "maybe_late_at"),
@@ -126,39 +128,51 @@ def _with_clock_start(history: History, end_row: pl.Expr) -> pl.DataFrame:
     )
 
 
-def _clocks(history: History, cases: pl.DataFrame, requirement: ResolvedInTime, limit: int) -> pl.DataFrame:
+def _clocks(history: History, cases: pl.DataFrame, requirement: ResolvedInTime, running: Clock) -> pl.DataFrame:
     """Per case: ``worked`` (ms so far), ``late_at`` and ``maybe_late_at`` (when the limit was passed, certainly and
     possibly), ``late_from`` and ``maybe_late_from`` (when a clock that runs now will have passed it), ``went_back``.
     """
-    rows = _spans(history, cases, requirement.pause)
+    rows = _spans(history, cases, requirement.pause, running)
     due, maybe_due = pl.col("_due"), pl.col("_maybe_due")
     rows = rows.with_columns(
         pl.when(due).then("_span").otherwise(0).cum_sum().over("case").alias("_worked"),
         pl.when(maybe_due).then("_span").otherwise(0).cum_sum().over("case").alias("_possible"),
     )
-    return rows.group_by("case", maintain_order=True).agg(
+    rows = rows.with_columns(
+        _passed(rows, "_worked", "_due", running).alias("_late_at"),
+        _passed(rows, "_possible", "_maybe_due", running).alias("_maybe_late_at"),
+    )
+    found = rows.group_by("case", maintain_order=True).agg(
         pl.col("_worked").last().alias("worked"),
-        _passed("_worked", due, limit).alias("late_at"),
-        _passed("_possible", maybe_due, limit).alias("maybe_late_at"),
-        _will_pass("_worked", due, limit, history.now).alias("late_from"),
-        _will_pass("_possible", maybe_due, limit, history.now).alias("maybe_late_from"),
-        (pl.col("_span") < 0).any().alias("went_back"),
+        pl.col("_late_at").drop_nulls().first().alias("late_at"),
+        pl.col("_maybe_late_at").drop_nulls().first().alias("maybe_late_at"),
+        _left("_worked", due, running.limit).alias("late_from"),
+        _left("_possible", maybe_due, running.limit).alias("maybe_late_from"),
+        pl.col("_back").any().alias("went_back"),
+    )
+    now = pl.Series([history.now], dtype=pl.Int64).new_from_index(0, len(found))
+    return found.with_columns(
+        running.after(now, found[name] + 1).alias(name) for name in ("late_from", "maybe_late_from")
     )
 
 
-def _passed(total: str, running: pl.Expr, limit: int) -> pl.Expr:
-    before = pl.col(total) - pl.when(running).then("_span").otherwise(0)
-    return (pl.col("at") + limit - before).filter((pl.col(total) > limit) & (before <= limit)).first()
+def _passed(rows: pl.DataFrame, total: str, due: str, running: Clock) -> pl.Series:
+    """The instant in the time after a save at which the limit was passed; null after other saves."""
+    before = pl.col(total) - pl.when(due).then("_span").otherwise(0)
+    passes = (pl.col(total) > running.limit) & (before <= running.limit)
+    left = rows.select(pl.when(passes).then(running.limit - before).alias("left"))["left"]
+    return running.after(rows["at"], left)
 
 
-def _will_pass(total: str, running: pl.Expr, limit: int, now: int) -> pl.Expr:
+def _left(total: str, due: pl.Expr, limit: int) -> pl.Expr:
+    """What is left of the limit now, if the clock runs and it is not passed."""
     left = limit - pl.col(total).last()
-    return pl.when(running.last() & (left >= 0)).then(now + left + 1)
+    return pl.when(due.last() & (left >= 0)).then(left)
 
 
-def _spans(history: History, cases: pl.DataFrame, pause: str | None) -> pl.DataFrame:
-    """The time after each save since the clock started, up to the next save or now: ``_span`` (ms), ``_due`` (work was
-    certainly due in it) and ``_maybe_due``.
+def _spans(history: History, cases: pl.DataFrame, pause: str | None, running: Clock) -> pl.DataFrame:
+    """The time after each save since the clock started, up to the next save or now: ``_span`` (ms on the clock),
+    ``_due`` (work was certainly due in it) and ``_maybe_due``; ``_back``: the next save has an earlier stamp.
     """
     places = cases.select(
         "case", "last_row", "missed_after", pl.int_ranges("since_row", pl.col("last_row") + 1).alias("row")
@@ -176,25 +190,38 @@ def _spans(history: History, cases: pl.DataFrame, pause: str | None) -> pl.DataF
         .then((pl.col("missed_after") > 0) & ~done.fill_null(False))
         .otherwise(pl.col("missed").shift(-1) > 0)
     )
-    rows = rows.with_columns((done | paused).alias("_stands"), cut.alias("_cut"), (until - pl.col("at")).alias("_span"))
+    rows = rows.with_columns((done | paused).alias("_stands"), cut.alias("_cut"), until.alias("_until"))
+    passed = running.between(rows["at"], rows["_until"]).alias("_span")
+    rows = rows.with_columns(passed, (pl.col("_until") < pl.col("at")).alias("_back"))
     due = ~pl.col("_stands").fill_null(True)
     return rows.with_columns(
         due.alias("_due"), (~pl.col("_stands").fill_null(False) | pl.col("_cut")).alias("_maybe_due")
     )
 
 
-def _not_this_clock(priority: str, limit: Limit) -> list[Rule]:
-    rules = [
+def with_deadline(frame: pl.DataFrame, since: str, running: Clock) -> pl.DataFrame:
+    """``frame`` with ``deadline``, when the limit is used up, and ``overdue``, the first instant when it is passed."""
+    starts = frame[since]
+    limit = pl.Series([running.limit], dtype=pl.Int64).new_from_index(0, len(frame))
+    return frame.with_columns(
+        running.after(starts, limit).alias("deadline"), running.after(starts, limit + 1).alias("overdue")
+    )
+
+
+def _not_this_clock(priority: str) -> list[Rule]:
+    return [
         Rule(pl.col("clock_priority").is_null(), Status.UNKNOWN, f"{NOT_DELIVERED}: priority", "since"),
         Rule(pl.col("clock_priority") != priority, Status.NOT_APPLICABLE, OTHER_PRIORITY),
     ]
-    if limit.clock != AROUND_THE_CLOCK:
-        rules.append(Rule(ALWAYS, Status.UNKNOWN, CALENDAR, "since"))
-    return rules
 
 
-def _millis(limit: Limit) -> int:
-    return int(limit.time.total_seconds() * 1000)
+def _not_described(priority: str) -> list[Rule]:
+    return [*_not_this_clock(priority), Rule(ALWAYS, Status.UNKNOWN, CALENDAR, "since")]
+
+
+def told(running: Clock) -> str:
+    """The limit in words."""
+    return f"{span(running.limit)}{running.kind}"
 
 
 def span(millis: int) -> str:
@@ -206,6 +233,6 @@ def span(millis: int) -> str:
     return f"{hours} h {minutes} min" if hours and minutes else f"{hours} h" if hours else f"{minutes} min"
 
 
-def _took(text: str, millis: pl.Expr) -> pl.Expr:
+def _took(text: str, millis: pl.Expr, running: Clock) -> pl.Expr:
     minutes = millis // 60_000
-    return phrase(f"{text} ", minutes // 60, " h ", minutes % 60, " min")
+    return phrase(f"{text} ", minutes // 60, " h ", minutes % 60, f" min{running.kind}")

@@ -93,7 +93,7 @@ class Flow(Strict):
 
 
 class Limit(Strict):
-    """A time limit on a clock. Only the clock ``24x7`` can be judged so far; others are ``unknown: calendar``."""
+    """A time limit on a clock: around it, or on the business calendar of that name, where its days are working days."""
 
     time: timedelta
     clock: Literal["24x7"] | Slug = "24x7"

@@ -6,7 +6,7 @@ Holidays come from the ``holidays`` library, of a country and where wanted a par
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -46,6 +46,8 @@ class Calendar(Strict):
     """Further days without work."""
     open: tuple[date, ...] = ()
     """Days with the hours of their weekday although they are holidays."""
+    day: timedelta | None = None
+    """How much work a day of a limit is (``P3D``: three of them); without it the hours of the longest weekday."""
 
     def problems(self) -> Iterator[Fault]:
         try:
@@ -58,10 +60,18 @@ class Calendar(Strict):
             for index, span in enumerate(spans):
                 if _length(span) == 0:
                     yield Fault(("hours", day, index), f"{span} is no time at all; the whole day is 00:00-24:00")
+        if self.day is not None and self.day <= timedelta(0):
+            yield Fault(("day",), "a day of a limit is some time")
         for day_ in sorted({*self.closed} & {*self.open}):
             yield Fault(("open",), f"{day_} stands under closed, too")
         if self.holidays is not None:
             yield from _unknown(self.holidays)
+
+    def length(self, limit: timedelta) -> int:
+        """Working time (ms) of a limit: its days are working days."""
+        longest = max(sum(map(_length, spans)) for spans in self.hours.values())
+        day = timedelta(minutes=longest) if self.day is None else self.day
+        return (limit.days * day + timedelta(seconds=limit.seconds)) // timedelta(milliseconds=1)
 
 
 class Calendars(Strict):
@@ -222,3 +232,28 @@ def _length(span: str) -> int:
     """Minutes; an end at or before the start is one of the next day, except that a span of no time has none."""
     start, end = map(_minutes, span.split("-"))
     return end - start if end >= start else end - start + 24 * 60
+
+
+class Clocks:
+    """Calendars by name, worked out for whole years when they are asked for and kept."""
+
+    def __init__(self, calendars: Mapping[str, Calendar]) -> None:
+        self._calendars = calendars
+        self._kept: dict[tuple[str, int, int], Worktime] = {}
+
+    def calendar(self, name: str) -> Calendar | None:
+        return self._calendars.get(name)
+
+    def worktime(self, name: str, first: int, last: int) -> Worktime:
+        """From the year of ``first`` to the second one after that of ``last`` (ms). Raises ``KeyError``, and
+        ``ValueError`` for more than ``LONGEST`` days.
+        """
+        years = _year(first), _year(last) + 3
+        if (name, *years) not in self._kept:
+            begin, end = (int(datetime(year, 1, 1, tzinfo=UTC).timestamp()) * _SECOND for year in years)
+            self._kept[name, *years] = Worktime(self._calendars[name], begin, end)
+        return self._kept[name, *years]
+
+
+def _year(at: int) -> int:
+    return datetime.fromtimestamp(at // _SECOND, UTC).year

@@ -1,0 +1,59 @@
+"""The clocks on which time limits run, for columns of instants (ms, null where not known)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from itsms_sync.procedures.model import Limit
+from itsms_sync.sms.calendars import Clocks, Worktime
+
+AROUND_THE_CLOCK = "24x7"
+_Instants = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """``limit`` (ms) on a clock; ``worktime`` is ``None`` around the clock."""
+
+    limit: int
+    worktime: Worktime | None
+
+    @property
+    def kind(self) -> str:
+        """What the time is called that the clock counts."""
+        return "" if self.worktime is None else " of business time"
+
+    def between(self, starts: pl.Series, ends: pl.Series) -> pl.Series:
+        """The time that passes from each start to each end (ms); null where one is not known."""
+        if self.worktime is None:
+            return ends - starts
+        return _known(self.worktime.between, starts, ends)
+
+    def after(self, starts: pl.Series, time: pl.Series) -> pl.Series:
+        """The first instant at which so much time has passed since each start."""
+        if self.worktime is None:
+            return starts + time
+        return _known(self.worktime.after, starts, time)
+
+
+def clock(limit: Limit, clocks: Clocks, instants: pl.Series, now: int) -> Clock | None:
+    """The clock of a limit, for ``instants`` and ``now``; ``None`` if there is no such calendar."""
+    if limit.clock == AROUND_THE_CLOCK:
+        return Clock(limit.time // timedelta(milliseconds=1), None)
+    calendar = clocks.calendar(limit.clock)
+    if calendar is None:
+        return None
+    known = instants.drop_nulls().extend_constant(now, 1).to_numpy()
+    return Clock(calendar.length(limit.time), clocks.worktime(limit.clock, int(known.min()), int(known.max())))
+
+
+def _known(function: Callable[[_Instants, _Instants], _Instants], left: pl.Series, right: pl.Series) -> pl.Series:
+    """``function`` of the pairs of which both are known."""
+    both = left.is_not_null() & right.is_not_null()
+    found = function(left.filter(both).to_numpy(), right.filter(both).to_numpy())
+    nothing = pl.Series([None], dtype=pl.Int64).new_from_index(0, len(left))
+    return nothing.scatter(both.arg_true(), pl.Series(found, dtype=pl.Int64))
