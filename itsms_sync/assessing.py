@@ -10,11 +10,12 @@ from typing import Any
 
 import polars as pl
 
-from itsms_sync.conformance.history import Force, history
+from itsms_sync.conformance.history import NO_CALENDARS, Force, history
 from itsms_sync.conformance.kernel import CHECKS, judge
 from itsms_sync.conformance.runs import Runs, runs
 from itsms_sync.eventlog import UnreadableLog, first_line, read
 from itsms_sync.procedures.model import Procedure
+from itsms_sync.sms.calendars import Clocks
 from itsms_sync.sms.cases import from_log
 from itsms_sync.sms.mapping import LogColumns
 
@@ -32,14 +33,16 @@ class Assessment:
     runs: Runs
 
 
-def assess(path: Path, procedure: Procedure, columns: LogColumns, now: int) -> Assessment:
-    """Judges the log as of ``now`` (ms). Raises ``UnreadableLog``."""
+def assess(
+    path: Path, procedure: Procedure, columns: LogColumns, now: int, clocks: Clocks = NO_CALENDARS
+) -> Assessment:
+    """Judges the log as of ``now`` (ms), time limits by ``clocks``. Raises ``UnreadableLog``."""
     raw = read(path, columns)
     try:
         log, ids = from_log(raw, columns, now)
     except (ValueError, pl.exceptions.PolarsError) as error:
         raise UnreadableLog(f"{path}: {first_line(error)}") from error
-    verdicts = judge(log, [procedure], columns.mapping.types(), now)
+    verdicts = judge(log, [procedure], columns.mapping.types(), now, clocks)
     beside = runs(history(log, procedure, columns.mapping.types(), now, Force(0, None, first=True)))
     visited = log.saves.select("case", "state").unique().group_by("state").len()
     return Assessment(

@@ -21,9 +21,12 @@ if TYPE_CHECKING:
     from itsms_sync.corrective.texts import Texts
     from itsms_sync.procedures.library import Library
     from itsms_sync.settings import Settings, Source
+    from itsms_sync.sms.calendars import Calendars
     from itsms_sync.sms.mapping import Mapping
 
 M = TypeVar("M", bound=BaseModel)
+CALENDARS = "calendars.yaml"
+"""The file of business calendars, beside the mappings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +186,9 @@ def _read_library(reading: _Reading, folder: Path) -> "Library | None":
     from itsms_sync.sms.processes import Processes
 
     processes = reading.document(folder / "processes.yaml", Processes)
-    mappings = [reading.document(p, MappingDocument) for p in _yaml(folder) if p.name != "processes.yaml"]
+    others = ("processes.yaml", CALENDARS)
+    mappings = [reading.document(p, MappingDocument) for p in _yaml(folder) if p.name not in others]
+    calendars = _read_calendars(reading, folder / CALENDARS)
     procedures = [reading.document(p, Procedure) for p in _yaml(folder / "procedures")]
     for read in (processes, *mappings):
         if read is not None:
@@ -209,11 +214,23 @@ def _read_library(reading: _Reading, folder: Path) -> "Library | None":
         processes[0],
         by_name,
         {name: tuple(sorted(v, key=lambda p: p.valid_from)) for name, v in by_process.items()},
-        digests,
+        digests if calendars is None else {**digests, CALENDARS: digest(calendars)},
+        None if calendars is None else calendars.calendars,
     )
     for procedure, positions in (p for p in procedures if p is not None):
         reading.report(positions, library.problems_of(procedure))
     return library
+
+
+def _read_calendars(reading: _Reading, path: Path) -> "Calendars | None":
+    """The business calendars, if there is such a file."""
+    from itsms_sync.sms.calendars import Calendars
+
+    found = reading.document(path, Calendars) if path.is_file() else None
+    if found is None:
+        return None
+    reading.report(found[1], found[0].problems())
+    return found[0]
 
 
 def _read_texts(reading: _Reading, folder: Path, language: str) -> "Texts | None":

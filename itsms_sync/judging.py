@@ -326,7 +326,7 @@ class _Part:
     def _verdicts(self, connection: Connection, log: CaseLog, ids: Sequence[int], now: int) -> pl.DataFrame:
         versions = self._library.procedures[self._process]
         pieces = self._chains.as_of(now).around(connection, log, self._process, self._source.id, ids)
-        judged = [judge(piece, versions, self._types, now) for piece in pieces]
+        judged = [judge(piece, versions, self._types, now, self._library.clocks) for piece in pieces]
         return pl.concat([pl.DataFrame(schema=VERDICTS), *judged])
 
     def _basis(self, now: int) -> Basis:

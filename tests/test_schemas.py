@@ -20,6 +20,7 @@ FIRST_LINE = re.compile(r"# yaml-language-server: \$schema=(\S+)")
 KINDS = {
     "config/*.yaml": "settings",
     "mappings/processes.yaml": "processes",
+    "mappings/calendars.yaml": "calendars",
     "mappings/procedures/*.yaml": "procedure",
     "mappings/logs/*.yaml": "columns",
     "mappings/texts/*.yaml": "texts",

@@ -353,6 +353,41 @@ def test_a_fault_in_a_document(folder: Path, file: str, old: str, new: str, mark
     assert told[0].startswith(f"mappings/{file}:{line}:{column}: {message}")
 
 
+OFFICE = """\
+document: SMS-CAL
+version: "1.0"
+calendars:
+  business_hours: {title: Office, zone: Europe/Berlin, hours: {monday: ["08:00-18:00"]}}
+"""
+
+
+def test_a_limit_on_a_calendar_that_is_not_described_is_told_with_its_place(folder: Path) -> None:
+    (folder / "mappings/calendars.yaml").write_text(OFFICE)
+    told = problems(folder)
+    assert len(told) == 2
+    line, column = place(folder / "mappings/procedures/incident.yaml", "clock: business_days")
+    assert told[0].startswith(
+        f"mappings/procedures/incident.yaml:{line}:{column}: there is no calendar 'business_days'"
+    )
+    more = OFFICE + OFFICE.splitlines()[-1].replace("business_hours", "business_days") + "\n"
+    (folder / "mappings/calendars.yaml").write_text(more)
+    assert read_configuration(folder / "itsms.yaml").library.calendars
+
+
+def test_a_limit_that_its_calendar_cannot_reach_is_told(folder: Path) -> None:
+    days = OFFICE.splitlines()[-1].replace("business_hours", "business_days").replace("}}", "}, day: P40D}")
+    (folder / "mappings/calendars.yaml").write_text(f"{OFFICE}{days}\n")
+    told = problems(folder)
+    assert ["no case can pass this limit within a year of the calendar 'business_days'"] * 2 == [
+        one.split(": ", 1)[1] for one in told
+    ]
+
+
+def test_a_fault_in_a_calendar_is_told_with_its_place(folder: Path) -> None:
+    (folder / "mappings/calendars.yaml").write_text(OFFICE.replace("Berlin", "Berln"))
+    assert "mappings/calendars.yaml:4:35: there is no time zone 'Europe/Berln'" in problems(folder)[0]
+
+
 def test_all_problems_of_all_files_are_told_at_once(folder: Path) -> None:
     """Also those of the meaning in one file while another has problems of its shape."""
     mappings = folder / "mappings"

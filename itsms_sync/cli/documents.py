@@ -160,6 +160,9 @@ def _first_gaps(pages: "Iterator[Page]") -> list[str]:
 @click.argument("log", type=click.Path(path_type=Path))
 @click.option("--procedure", type=click.Path(path_type=Path), required=True, help="The documented procedure (YAML).")
 @click.option("--columns", type=click.Path(path_type=Path), required=True, help="What the columns mean (YAML).")
+@click.option(
+    "--calendars", type=click.Path(path_type=Path), default=None, help="The business calendars of time limits (YAML)."
+)
 @click.option("--list", "with_cases", is_flag=True, help="With --json: the case ids behind each figure.")
 @click.option(
     "--fail-on",
@@ -170,26 +173,36 @@ def _first_gaps(pages: "Iterator[Page]") -> list[str]:
 @as_of_option
 @json_option
 def assess(
-    log: Path, procedure: Path, columns: Path, with_cases: bool, fail_on: str | None, as_of: int | None, as_json: bool
+    log: Path,
+    procedure: Path,
+    columns: Path,
+    calendars: Path | None,
+    with_cases: bool,
+    fail_on: str | None,
+    as_of: int | None,
+    as_json: bool,
 ) -> None:
     from itsms_sync import assessing
     from itsms_sync.configuration import read_document
     from itsms_sync.documents import Invalid, Problem
     from itsms_sync.eventlog import UnreadableLog
     from itsms_sync.procedures.model import Procedure
+    from itsms_sync.sms.calendars import Calendars, Clocks
     from itsms_sync.sms.mapping import LogColumns
     from itsms_sync.wiring import wall_clock
 
     try:
         document = read_document(procedure, Procedure)
         layout = read_document(columns, LogColumns)
+        kept = {} if calendars is None else read_document(calendars, Calendars).calendars
         faults = document.problems_with(layout.mapping.types(), set(layout.mapping.activities))
         if faults:
             raise Invalid(Problem(str(procedure), 1, 1, f"{'.'.join(map(str, f.place))}: {f.message}") for f in faults)
     except Invalid as error:
         screen.fail("\n".join(str(problem) for problem in error.problems), screen.USAGE)
     try:
-        found = assessing.assess(log, document, layout, as_of if as_of is not None else wall_clock())
+        now = as_of if as_of is not None else wall_clock()
+        found = assessing.assess(log, document, layout, now, Clocks(kept))
     except UnreadableLog as error:
         screen.fail(str(error), screen.USAGE)
     cases = assessing.verdict_cases(found, ["deviating", "unknown"]) if with_cases else None
@@ -270,6 +283,7 @@ def _models() -> dict[str, Any]:
     from itsms_sync.corrective.texts import Texts
     from itsms_sync.procedures.model import Procedure
     from itsms_sync.settings import Settings
+    from itsms_sync.sms.calendars import Calendars
     from itsms_sync.sms.mapping import LogColumns, Mapping
     from itsms_sync.sms.processes import Processes
 
@@ -278,6 +292,7 @@ def _models() -> dict[str, Any]:
         "processes": Processes,
         "mapping": Mapping,
         "procedure": Procedure,
+        "calendars": Calendars,
         "columns": LogColumns,
         "texts": Texts,
     }

@@ -8,10 +8,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from itsms_sync.procedures.model import Limit
+from itsms_sync.procedures.model import AROUND_THE_CLOCK, Limit
 from itsms_sync.sms.calendars import Clocks, Worktime
 
-AROUND_THE_CLOCK = "24x7"
 _Instants = NDArray[np.int64]
 
 

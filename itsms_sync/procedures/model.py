@@ -92,6 +92,9 @@ class Flow(Strict):
         return {self.initial, *self.resolved, *self.final, *self.edges, *(t for to in self.edges.values() for t in to)}
 
 
+AROUND_THE_CLOCK = "24x7"
+
+
 class Limit(Strict):
     """A time limit on a clock: around it, or on the business calendar of that name, where its days are working days."""
 

@@ -67,6 +67,10 @@ class Calendar(Strict):
         if self.holidays is not None:
             yield from _unknown(self.holidays)
 
+    def week(self) -> int:
+        """Working time (ms) of a week without holidays."""
+        return sum(_length(span) for spans in self.hours.values() for span in spans) * 60 * _SECOND
+
     def length(self, limit: timedelta) -> int:
         """Working time (ms) of a limit: its days are working days."""
         longest = max(sum(map(_length, spans)) for spans in self.hours.values())
