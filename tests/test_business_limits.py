@@ -111,7 +111,7 @@ def on(clock: str) -> Procedure:
     return procedure().model_copy(update={"requirements": tuple(changed)})
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=15)
 @given(several(gaps="any", steps_back=True), instants)
 def test_a_calendar_that_is_always_open_is_the_clock_around(stored: list[Case], now: int) -> None:
     log = read(dict(enumerate(stored)), now)

@@ -48,7 +48,7 @@ def told(*states: str, **options: str) -> list[str]:
     return found.words(row["states"], row["more"], ended=row["ended"])
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=15)
 @given(several(gaps="any"), instants)
 def test_a_run_costs_nothing_where_the_check_of_transitions_finds_nothing(stored: list[Case], now: int) -> None:
     found, log = ran(stored, now), read(dict(enumerate(stored)), now)
@@ -65,7 +65,7 @@ def test_a_run_costs_nothing_where_the_check_of_transitions_finds_nothing(stored
         assert verdicts[row["case"], FLOW][0] != "conforming"
 
 
-@settings(deadline=None, max_examples=10)
+@settings(deadline=None, max_examples=6)
 @given(st.lists(cases(gaps="none"), min_size=1, max_size=5))
 def test_what_is_told_of_a_case_does_not_depend_on_the_others(stored: list[Case]) -> None:
     together = ran(stored, LATER).cases
