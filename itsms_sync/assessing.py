@@ -10,8 +10,9 @@ from typing import Any
 
 import polars as pl
 
+from itsms_sync.conformance.catalogue import CHECKS
 from itsms_sync.conformance.history import NO_CALENDARS, Force, history
-from itsms_sync.conformance.kernel import CHECKS, judge
+from itsms_sync.conformance.kernel import judge
 from itsms_sync.conformance.runs import Runs, runs
 from itsms_sync.eventlog import UnreadableLog, first_line, read
 from itsms_sync.procedures.model import Procedure

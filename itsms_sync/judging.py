@@ -16,8 +16,9 @@ from sqlalchemy import Connection, Engine
 
 from itsms_sync import __version__
 from itsms_sync.chains import OWN_TICKETS, Accounts, Chains, Reach, events_frame, observed_frame, records_frame
+from itsms_sync.conformance.catalogue import CHECKS
 from itsms_sync.conformance.history import Force, history
-from itsms_sync.conformance.kernel import CHECKS, judge, start_of_day
+from itsms_sync.conformance.kernel import judge, start_of_day
 from itsms_sync.conformance.runs import Runs, runs
 from itsms_sync.conformance.verdicts import BY_SHORT_CUT, GONE, NOT_READ, RUNNING, STILL_OPEN, VERDICTS, Status
 from itsms_sync.procedures.library import Library

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from itsms_sync.configuration import read_library
-from itsms_sync.conformance.kernel import CHECKS
+from itsms_sync.conformance.catalogue import CHECKS
 from itsms_sync.procedures.library import Library
 
 ROOT = Path(__file__).parent.parent

@@ -5,66 +5,18 @@ it happened: each version judges everything, and of its verdicts those are kept 
 two versions each found something in their own time, what happened first stands.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
 
 import polars as pl
 
-from itsms_sync.conformance.approvals import (
-    approver_implements,
-    late_approval,
-    missing_stage,
-    plans_missing,
-    self_approval,
-)
-from itsms_sync.conformance.assignment import ping_pong
-from itsms_sync.conformance.control_flow import forbidden_transition, reopened, skipped_step, wrong_track
-from itsms_sync.conformance.data import field_at_gate, priority_by_matrix
+from itsms_sync.conformance.catalogue import CHECKS
 from itsms_sync.conformance.history import NO_CALENDARS, Force, History, history
-from itsms_sync.conformance.linkage import linked_late, not_linked, not_reviewed
-from itsms_sync.conformance.time import late_resolution, late_response
 from itsms_sync.conformance.verdicts import DOES_NOT_APPLY, NO_PROCEDURE, UNDECIDED, VERDICTS, Status
 from itsms_sync.procedures.model import Procedure
 from itsms_sync.sms.calendars import Clocks
 from itsms_sync.sms.cases import CaseLog
 from itsms_sync.sms.conditions import Type
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """What a check is, for people and for the verdicts that name it."""
-
-    id: str
-    version: int
-    """Raised whenever the same facts can get another verdict."""
-    name: str
-    judge: Callable[[History, Any], pl.DataFrame]
-
-
-CHECKS: dict[str, Check] = {
-    check.id: check
-    for check in (
-        Check("CF1", 3, "skipped step", skipped_step),
-        Check("CF2", 3, "forbidden transition", forbidden_transition),
-        Check("CF5", 2, "reopen", reopened),
-        Check("CF11", 2, "wrong track", wrong_track),
-        Check("RO1", 1, "self-approval", self_approval),
-        Check("RO2", 1, "approver implements", approver_implements),
-        Check("RO4", 2, "missing stage or quorum", missing_stage),
-        Check("DA1", 4, "closure data", field_at_gate),
-        Check("DA3", 1, "plans missing at approval", plans_missing),
-        Check("DA6", 1, "priority matrix", priority_by_matrix),
-        Check("TI1", 4, "response time", late_response),
-        Check("TI2", 3, "resolution time", late_resolution),
-        Check("TI6", 1, "retroactive approval", late_approval),
-        Check("LI1", 3, "not linked in time", linked_late),
-        Check("LI4", 2, "failure without review", not_reviewed),
-        Check("LI9", 2, "without trigger", not_linked),
-        Check("ST3", 1, "ping-pong", ping_pong),
-    )
-}
 
 
 def judge(
