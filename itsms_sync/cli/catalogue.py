@@ -44,7 +44,7 @@ def page() -> str:
         "# Checks",
         "",
         "Made by `itsms-sync checks --markdown` of the checks' own definitions; a test fails when it is stale.",
-        "Severities are where a procedure starts from: each requirement states its own. Every check has judged cases in",
+        "Severities are where a procedure starts from; each requirement states its own. Each check has judged cases in",
         "`tests/cases/`.",
     ]
     for group, title in GROUPS.items():
