@@ -23,9 +23,7 @@ def at(text: str) -> int:
     return int(datetime.fromisoformat(text).replace(tzinfo=BERLIN).timestamp() * 1000)
 
 
-def verdict(
-    requirement: str, created: str, *saves: tuple[str, dict[str, str]], now: str, priority: str
-) -> dict[str, Any]:
+def verdict(requirement: str, created: str, *saves: tuple[str, dict[str, str]], now: str) -> dict[str, Any]:
     made = tuple(Save(at(when), "anna", dict(changes), True) for when, changes in saves)
     log = read({0: Case(at(created), {**CREATED, "priority": "3"}, made)}, at(now))
     found = judge(log, [procedure()], mapping().types(), at(now), CLOCKS)
@@ -55,9 +53,7 @@ def test_an_incident_of_friday_afternoon_has_its_hours_on_monday(answered: str, 
 
 
 def test_an_answer_after_hours_is_in_time_when_the_limit_ended_with_the_day() -> None:
-    found = verdict(
-        "INC-RESPONSE-P3", "2026-11-26T14:00", ("2026-11-26T22:00", WORK), now="2026-12-01T12:00", priority="3"
-    )
+    found = verdict("INC-RESPONSE-P3", "2026-11-26T14:00", ("2026-11-26T22:00", WORK), now="2026-12-01T12:00")
     assert found["status"] == "conforming"
 
 

@@ -445,7 +445,7 @@ def test_the_daemon_logs_a_line_of_json_per_pass_and_no_secret(begin: Begin) -> 
 
 def test_schemas_are_schemas(tmp_path: Path) -> None:
     names = typed("schema").stdout.split()
-    assert {"settings", "processes", "mapping", "procedure", "columns", "texts"} == set(names)
+    assert {"settings", "calendars", "processes", "mapping", "procedure", "columns", "texts"} == set(names)
     written = typed("schema", f"--out={tmp_path / 'schemas'}")
     assert 0 == written.returncode, written.stderr
     for name in names:
