@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import orjson
 import polars as pl
@@ -19,7 +20,6 @@ from itsms_sync.chains import OWN_TICKETS, Accounts, Chains, Reach, events_frame
 from itsms_sync.conformance.catalogue import CHECKS
 from itsms_sync.conformance.history import Force, history
 from itsms_sync.conformance.kernel import judge, start_of_day
-from itsms_sync.conformance.runs import Runs, runs
 from itsms_sync.conformance.verdicts import BY_SHORT_CUT, GONE, NOT_READ, RUNNING, STILL_OPEN, VERDICTS, Status
 from itsms_sync.procedures.library import Library
 from itsms_sync.procedures.model import Procedure
@@ -49,6 +49,9 @@ from itsms_sync.store.judged import (
 )
 from itsms_sync.store.related import cut_histories, make_unread_due, others
 from itsms_sync.store.schema import WAITS
+
+if TYPE_CHECKING:
+    from itsms_sync.conformance.runs import Runs
 
 SAID = ["status", "reason", "detail", "at", "recheck_at"]
 """What makes a verdict another one."""
@@ -421,10 +424,12 @@ def counting(
 
 def beside_flow(
     connection: Connection, library: Library, source_id: int, mapped_by: str, process: str, record_id: int, now: int
-) -> tuple[Procedure, Runs] | None:
+) -> "tuple[Procedure, Runs] | None":
     """How one case ran beside the version that was in force when it opened, by what its record's history tells as of
     ``now`` (ms); ``None`` if it was not open yet or nothing of it was read.
     """
+    from itsms_sync.conformance.runs import runs  # needs numpy, which the daemon does not
+
     mapping, versions = library.mappings[mapped_by].processes[process], library.procedures[process]
     records = list(others(connection, [record_id]).values())
     cut = cut_histories(connection, source_id)

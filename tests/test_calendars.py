@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from itsms_sync.sms.calendars import DAYS, Calendar, Calendars, Holidays, Worktime
+from itsms_sync.sms.calendars import DAYS, Calendar, Calendars, Holidays
+from itsms_sync.sms.worktime import Worktime
 
 MINUTE, HOUR, DAY = 60_000, 3_600_000, 86_400_000
 ZONES = ["UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Asia/Kathmandu", "America/St_Johns"]

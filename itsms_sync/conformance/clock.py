@@ -3,15 +3,20 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
-import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from itsms_sync.procedures.model import AROUND_THE_CLOCK, Limit
-from itsms_sync.sms.calendars import Clocks, Worktime
+from itsms_sync.sms.calendars import Clocks
 
-_Instants = NDArray[np.int64]
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from itsms_sync.sms.worktime import Worktime
+
+    _Array = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +24,7 @@ class Clock:
     """``limit`` (ms) on a clock; ``worktime`` is ``None`` around the clock."""
 
     limit: int
-    worktime: Worktime | None
+    worktime: "Worktime | None"
 
     @property
     def kind(self) -> str:
@@ -50,7 +55,7 @@ def clock(limit: Limit, clocks: Clocks, instants: pl.Series, now: int) -> Clock 
     return Clock(calendar.length(limit.time), clocks.worktime(limit.clock, int(known.min()), int(known.max())))
 
 
-def _known(function: Callable[[_Instants, _Instants], _Instants], left: pl.Series, right: pl.Series) -> pl.Series:
+def _known(function: "Callable[[_Array, _Array], _Array]", left: pl.Series, right: pl.Series) -> pl.Series:
     """``function`` of the pairs of which both are known."""
     both = left.is_not_null() & right.is_not_null()
     found = function(left.filter(both).to_numpy(), right.filter(both).to_numpy())
