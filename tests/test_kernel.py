@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from functools import cache
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -574,8 +574,27 @@ def slow_work(case: Seen) -> tuple[str, str | None]:
     return "not_applicable", "gate not reached"
 
 
+TRIAGE = ("category", "priority", "assignment_group")
+
+
+def slow_order(case: Seen) -> tuple[str, str | None]:
+    """The three of the triage come before all else. What may have happened before in secret proves nothing."""
+    first: dict[str, int] = {}
+    for number, row in enumerate(case.rows):
+        triage = {name for name in TRIAGE if row.values[name]}
+        for step in {*triage, row.state or ""}:
+            first.setdefault(step, number)
+    for late, early in product(TRIAGE, ("work", "hold", "resolved")):
+        begun = first.get(early, len(case.rows))
+        hidden = case.lost or any(row.missed for row in case.rows[: begun + 1])
+        if first.get(late, 0) > begun and not hidden:
+            return "deviating", None
+    return at_the_end(case, any(row.state is None for row in case.rows), "value not known")
+
+
 SLOW = {
     "INC-FLOW": slow_flow,
+    "INC-ORDER": slow_order,
     "INC-REOPEN": slow_reopen,
     "INC-PINGPONG": slow_ping_pong,
     "INC-PRIORITY": slow_matrix,

@@ -22,6 +22,7 @@ from itsms_sync.conformance.control_flow import forbidden_transition, reopened, 
 from itsms_sync.conformance.data import field_at_gate, priority_by_matrix
 from itsms_sync.conformance.history import History
 from itsms_sync.conformance.linkage import linked_late, not_linked, not_reviewed
+from itsms_sync.conformance.order import wrong_order
 from itsms_sync.conformance.time import late_resolution, late_response
 
 GROUPS = {
@@ -92,6 +93,26 @@ CHECKS: dict[str, Check] = {
                 ("staying in a state", "is no transition"),
                 ("ties", "keep the source's own order; without one, saves of one instant are one"),
                 ("documented short paths", "may allow a transition, on a condition"),
+                GAP,
+                LATE_START,
+            ),
+        ),
+        Check(
+            "CF3",
+            1,
+            "wrong order",
+            wrong_order,
+            "A step happened for the first time only after another one before which the documented course of the steps "
+            "puts it.",
+            "history of the fields that show the steps; a course in the procedure",
+            "S3; S2 where the order is a control",
+            "8.1",
+            (
+                ("parallel work", "has no order: the course names it"),
+                ("steps in one save", "have no order"),
+                ("a step that was skipped, or done again", "is not out of order"),
+                ("documented short paths", "a step that one of them skips may follow when the case comes back"),
+                ("steps that the source cannot show", "may have happened wherever they are documented"),
                 GAP,
                 LATE_START,
             ),
@@ -357,7 +378,6 @@ CHECKS: dict[str, Check] = {
 UNWRITTEN = "no check is written yet"
 
 NOT_OFFERED: dict[str, tuple[str, str]] = {
-    "CF3": ("wrong order", "no check of its own; `assess` and `explain` tell what came too early or too late"),
     "CF4": ("rework loop", UNWRITTEN),
     "CF6": ("touched after close", UNWRITTEN),
     "CF7": ("resolved without work", UNWRITTEN),

@@ -27,6 +27,7 @@ from itsms_sync.procedures.model import (
     Reviewed,
     StagesApproved,
     StepDone,
+    StepsInOrder,
     TrackKept,
     activities_in,
 )
@@ -275,10 +276,10 @@ def _asked(procedure: Procedure) -> Iterator[tuple[str, pl.Expr]]:
     for requirement in procedure.requirements:
         if isinstance(requirement, StepDone):
             yield from _done_or_untold(procedure.step(requirement.step).activity)
-        yield from _asked_by(requirement)
+        yield from _asked_by(procedure, requirement)
 
 
-def _asked_by(requirement: Demand) -> Iterator[tuple[str, pl.Expr]]:
+def _asked_by(procedure: Procedure, requirement: Demand) -> Iterator[tuple[str, pl.Expr]]:
     match requirement:
         case StepDone() | FieldAtGate() | Reviewed() | LinkedAtGate():
             for name in requirement.gate:
@@ -287,6 +288,9 @@ def _asked_by(requirement: Demand) -> Iterator[tuple[str, pl.Expr]]:
             yield f"done_{name}", pl.col(f"is_{name}")
         case ApprovedBeforeStart(start=name) | LinkedInTime(after=name):
             yield from _done_or_untold(name)
+        case StepsInOrder():
+            for name in procedure.in_course():
+                yield from _done_or_untold(name)
         case TrackKept():
             for name in (requirement.before, *requirement.steps()):
                 yield from _done_or_untold(name)

@@ -10,6 +10,7 @@ end cannot be reached. Building it is bounded: what would explode is refused by 
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,6 +90,19 @@ class Automaton:
         found = [(self._until(state, number), label) for number, label in enumerate(self.labels)]
         return tuple(label for near, label in sorted(found) if near < UNREACHABLE)
 
+    def ordered(self) -> tuple[tuple[str, str], ...]:
+        """Pairs of labels of which the first has to happen before the second wherever both do: on no way to an end the
+        second comes, and only later the first for the first time.
+        """
+        places = range(len(self.labels))
+        pairs = [(a, b) for a, b in product(places, repeat=2) if a != b and self._comes_before(a, b)]
+        return tuple((self.labels[a], self.labels[b]) for a, b in pairs)
+
+    def _comes_before(self, first: int, second: int) -> bool:
+        without = np.delete(self.step, first, axis=1)
+        early = {int(state) for state in self.step[list(_reachable(without, [0])), second] if state >= 0}
+        return not (self.step[list(_reachable(self.step, early)), first] >= 0).any()
+
     def _until(self, state: int, label: int) -> int:
         """Steps until the label can come first, or ``UNREACHABLE`` where an end can be reached without it."""
         seen, ahead, near = {state}, deque([(state, 0)]), UNREACHABLE
@@ -103,6 +117,17 @@ class Automaton:
                     seen.add(target)
                     ahead.append((target, far + 1))
         return near
+
+
+def _reachable(steps: NDArray[np.int32], start: Iterable[int]) -> set[int]:
+    seen = set(start)
+    ahead = list(seen)
+    while ahead:
+        for target in steps[ahead.pop()].tolist():
+            if target >= 0 and target not in seen:
+                seen.add(target)
+                ahead.append(target)
+    return seen
 
 
 def compiled(net: Net) -> Automaton:

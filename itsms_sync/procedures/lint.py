@@ -6,6 +6,8 @@ A state that no case can enter and a requirement that no case can break look lik
 from collections.abc import Iterable, Iterator, Mapping, Set
 from itertools import combinations
 
+from itsms_sync.procedures.course import course_net
+from itsms_sync.procedures.flow import FlowError, compiled
 from itsms_sync.procedures.model import (
     Demand,
     Flow,
@@ -15,7 +17,9 @@ from itsms_sync.procedures.model import (
     ResolvedInTime,
     RespondedInTime,
     StepDone,
+    StepsInOrder,
     TrackKept,
+    steps_in,
 )
 from itsms_sync.sms.strict import Fault
 
@@ -23,6 +27,7 @@ from itsms_sync.sms.strict import Fault
 def contradictions(procedure: Procedure) -> Iterator[Fault]:
     """What is wrong whatever the mappings say."""
     yield from _flow(procedure)
+    yield from _course(procedure)
     yield from _requirements(procedure)
 
 
@@ -39,6 +44,22 @@ def _flow(procedure: Procedure) -> Iterator[Fault]:
         yield Fault(_place(flow, state), f"no case can come to {state!r}: nothing leads there from {flow.initial!r}")
     for state in sorted(entered - ending):
         yield Fault(_place(flow, state), f"a case in {state!r} can never end: no way leads to {_either(flow.final)}")
+
+
+def _course(procedure: Procedure) -> Iterator[Fault]:
+    """Steps that are not documented, and a course that cannot be followed."""
+    known = {step.id for step in procedure.steps}
+    unknown = sorted(set(steps_in(procedure.course)) - known)
+    for id_ in unknown:
+        yield Fault(("course",), f"step {id_!r} is not documented under steps")
+    if procedure.course and not unknown:
+        try:
+            compiled(course_net(procedure))
+        except FlowError as error:
+            yield Fault(("course",), str(error))
+    for index, requirement in enumerate(procedure.requirements):
+        if isinstance(requirement, StepsInOrder) and not procedure.course:
+            yield Fault(("requirements", index), "it asks for the order of the steps: write that down under course")
 
 
 def _edges(procedure: Procedure) -> dict[str, set[str]]:

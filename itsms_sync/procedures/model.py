@@ -59,6 +59,31 @@ class Step(Strict):
     """Steps that are not mandatory are documented but may be absent."""
 
 
+class Choice(Strict):
+    """One of several ways; an empty one says that all of them may be left out."""
+
+    choice: Annotated[tuple["Course", ...], Field(min_length=2)]
+
+
+class Repeat(Strict):
+    """Steps that happen once or several times in turn."""
+
+    repeat: Annotated["Course", Field(min_length=1)]
+
+
+class Parallel(Strict):
+    """Branches whose steps happen in any order among each other; what follows waits for all of them."""
+
+    parallel: str
+    """What people call this work."""
+    branches: Annotated[tuple["Course", ...], Field(min_length=2)]
+
+
+Part = Annotated[str | Choice | Repeat | Parallel, Field(union_mode="left_to_right")]
+Course = tuple[Part, ...]
+"""How documented steps follow each other: ids of steps, and blocks of them."""
+
+
 class Edge(Strict):
     """A documented transition between states."""
 
@@ -140,6 +165,12 @@ class DocumentedTransitions(Demand):
     """CF2: the case moves only along documented transitions."""
 
     check: Literal["CF2"]
+
+
+class StepsInOrder(Demand):
+    """CF3: the steps come in the order of the course."""
+
+    check: Literal["CF3"]
 
 
 class NotReopened(Demand):
@@ -312,6 +343,7 @@ class NotJudged(Demand):
 Requirement = Annotated[
     StepDone
     | DocumentedTransitions
+    | StepsInOrder
     | NotReopened
     | FieldAtGate
     | PriorityByMatrix
@@ -347,6 +379,10 @@ class Procedure(Strict):
     clauses: tuple[str, ...]
     flow: Flow
     steps: Annotated[tuple[Step, ...], Field(min_length=1)]
+    course: Course = ()
+    """The order of the steps, where they have one beyond that of the states. Steps that are not in it may come at any
+    time.
+    """
     short_cuts: tuple[ShortCut, ...] = ()
     requirements: Annotated[tuple[Requirement, ...], Field(min_length=1)]
 
@@ -377,7 +413,11 @@ class Procedure(Strict):
         """The activities that requirements name, in conditions, too."""
         named = {name for requirement in self.requirements for name in _activities_of(requirement)}
         steps = {self.step(r.step).activity for r in self.requirements if isinstance(r, StepDone)}
-        return named | steps | self.activities_in_conditions()
+        return named | steps | set(self.in_course()) | self.activities_in_conditions()
+
+    def in_course(self) -> tuple[str, ...]:
+        """The activities of the steps whose order the course tells, in the order in which it names them."""
+        return tuple(dict.fromkeys(self.step(id_).activity for id_ in steps_in(self.course)))
 
     def activities_in_conditions(self) -> set[str]:
         """The activities of which conditions ask whether they happened."""
@@ -466,6 +506,20 @@ class Procedure(Strict):
             for name in _activities_of(requirement):
                 if name not in activities:
                     yield Fault(("requirements", index), f"no mapping produces the activity {name!r}")
+
+
+def steps_in(course: Course) -> Iterator[str]:
+    """The ids of all steps in a course."""
+    for part in course:
+        match part:
+            case Choice():
+                yield from (id_ for way in part.choice for id_ in steps_in(way))
+            case Repeat():
+                yield from steps_in(part.repeat)
+            case Parallel():
+                yield from (id_ for branch in part.branches for id_ in steps_in(branch))
+            case _:
+                yield part
 
 
 def activities_in(condition: str) -> set[str]:
