@@ -6,10 +6,9 @@ judgement itself is pure and elsewhere (``sms.cases``, ``conformance``).
 """
 
 import hashlib
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
 import orjson
 import polars as pl
@@ -18,11 +17,9 @@ from sqlalchemy import Connection, Engine
 from itsms_sync import __version__
 from itsms_sync.chains import OWN_TICKETS, Accounts, Chains, Reach, events_frame, observed_frame, records_frame
 from itsms_sync.conformance.catalogue import CHECKS
-from itsms_sync.conformance.history import Force, history
-from itsms_sync.conformance.kernel import judge, start_of_day
+from itsms_sync.conformance.kernel import judge
 from itsms_sync.conformance.verdicts import BY_SHORT_CUT, GONE, NOT_READ, RUNNING, STILL_OPEN, VERDICTS, Status
 from itsms_sync.procedures.library import Library
-from itsms_sync.procedures.model import Procedure
 from itsms_sync.records import Gap
 from itsms_sync.relating import JudgedSource, Relating
 from itsms_sync.sms.cases import Basis, CaseLog, besides, from_history
@@ -47,11 +44,8 @@ from itsms_sync.store.judged import (
     period_of,
     unfinished,
 )
-from itsms_sync.store.related import cut_histories, make_unread_due, others
+from itsms_sync.store.related import OtherRecord, make_unread_due, others
 from itsms_sync.store.schema import WAITS
-
-if TYPE_CHECKING:
-    from itsms_sync.conformance.runs import Runs
 
 SAID = ["status", "reason", "detail", "at", "recheck_at"]
 """What makes a verdict another one."""
@@ -78,6 +72,19 @@ class JudgementReport:
             self.everything or other.everything,
             unmapped,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Recounted:
+    """One case as the judgement sees it."""
+
+    log: CaseLog
+    """The case alone, with all that surrounds it."""
+    verdicts: pl.DataFrame
+    now: int
+    """As of when (ms): nothing later is in it."""
+    waits: str | None
+    """Why nothing is said of it yet."""
 
 
 class Judging:
@@ -122,6 +129,19 @@ class Judging:
                     report = report.plus(part)
                     between()
         return report
+
+    def recount(
+        self, connection: Connection, source_id: int, process: str, record_id: int, as_of: int
+    ) -> Recounted | None:
+        """One case judged anew by the documents as they are, and nothing stored of it; ``None`` if the record is no
+        case of the process, or was not open yet."""
+        (source,) = (source for source in self._sources if source.id == source_id)
+        accounts = {s.name: s.ingested.system_accounts(s.system_accounts) for s in self._sources}
+        now = self._read_until(source, as_of)
+        chains = Chains(connection, self._library, self._sources, accounts, now)
+        reach = chains.reach(connection, source_id, process)
+        part = _Part(self, source, process, chains, _Judgement(0, now, now, accounts), reach)
+        return part.recount(connection, others(connection, [record_id]).values())
 
     def _read_until(self, source: JudgedSource, now: int) -> int:
         """The instant as of which the source's cases are judged (ms): nothing after what was read of it is known, by
@@ -267,10 +287,7 @@ class _Part:
         before = judged.counted(connection, sorted([*ids, *others]))
         log = self._log(connection, cases, now)
         waiting = self._waiting(cases)
-        verdicts = self._verdicts(connection, log, ids, now)
-        if gone_at is not None:
-            verdicts = _ended_for_good(verdicts, [item.tombstone for item in cases])
-        verdicts = _left_open(verdicts, waiting)
+        verdicts = _left_open(self._said(cases, self._pieces(connection, log, ids, now), now, gone_at), waiting)
         changes = _changes(_with_record_ids(verdicts, ids), judged.current(connection, sorted([*ids, *others])))
         judged.replace(connection, self._judgement.id, changes.superseded, changes.new, at)
         judged.end_deviations(connection, changes.ended, at)
@@ -327,11 +344,35 @@ class _Part:
         frame = records_frame(cases, self._mapping.source_fields(), cut)
         return from_history(frame, events, self._basis(now), observed)
 
-    def _verdicts(self, connection: Connection, log: CaseLog, ids: Sequence[int], now: int) -> pl.DataFrame:
+    def recount(self, connection: Connection, records: Iterable[OtherRecord]) -> Recounted | None:
+        """The only case among the records."""
+        stored = [
+            StoredRecord(r.id, r.native_id, r.created, r.updated or 0, r.version, r.fields, r.tombstone, r.gone_at)
+            for r in records
+        ]
+        for gone_at, group in _by_end(self._cases(connection, stored), self._judgement.now):
+            now = self._judgement.now if gone_at is None else gone_at
+            log = self._log(connection, group, now)
+            pieces = list(self._pieces(connection, log, [item.id for item in group], now))
+            waiting = self._waiting(group)
+            if not log.cases.is_empty():
+                verdicts = _left_open(self._said(group, pieces, now, gone_at), waiting)
+                return Recounted(pieces[0], verdicts, now, waiting.get(0))
+        return None
+
+    def _pieces(self, connection: Connection, log: CaseLog, ids: Sequence[int], now: int) -> Iterator[CaseLog]:
+        """The log with what surrounds its cases."""
+        return self._chains.as_of(now).around(connection, log, self._process, self._source.id, ids)
+
+    def _said(
+        self, cases: Sequence[StoredRecord], pieces: Iterable[CaseLog], now: int, gone_at: int | None
+    ) -> pl.DataFrame:
         versions = self._library.procedures[self._process]
-        pieces = self._chains.as_of(now).around(connection, log, self._process, self._source.id, ids)
         judged = [judge(piece, versions, self._types, now, self._library.clocks) for piece in pieces]
-        return pl.concat([pl.DataFrame(schema=VERDICTS), *judged])
+        verdicts = pl.concat([pl.DataFrame(schema=VERDICTS), *judged])
+        if gone_at is not None:
+            verdicts = _ended_for_good(verdicts, [item.tombstone for item in cases])
+        return verdicts
 
     def _basis(self, now: int) -> Basis:
         has_history = self._chains.has_history(self._source.id, self._mapping.kind)
@@ -420,29 +461,6 @@ def counting(
     seen = besides(records, events, observed, Basis(mapping, now, kept, frozenset()))
     told = (seen.steps.select("field", "at", "new"), seen.initial.select("field", "at", "value"))
     return {(field, at, new) for frame in told for field, at, new in frame.iter_rows()}
-
-
-def beside_flow(
-    connection: Connection, library: Library, source_id: int, mapped_by: str, process: str, record_id: int, now: int
-) -> "tuple[Procedure, Runs] | None":
-    """How one case ran beside the version that was in force when it opened, by what its record's history tells as of
-    ``now`` (ms); ``None`` if it was not open yet or nothing of it was read.
-    """
-    from itsms_sync.conformance.runs import runs  # needs numpy, which the daemon does not
-
-    mapping, versions = library.mappings[mapped_by].processes[process], library.procedures[process]
-    records = list(others(connection, [record_id]).values())
-    cut = cut_histories(connection, source_id)
-    frame = records_frame(records, mapping.source_fields(), [item.native_id in cut for item in records])
-    kept = mapping.audited_fields() if audited(connection, source_id, mapping.kind) else frozenset()
-    events, observed = events_frame(connection, [record_id]), observed_frame(connection, [record_id])
-    log = from_history(frame, events, Basis(mapping, now, kept, frozenset()), observed)
-    if log.cases.is_empty():
-        return None
-    started = [version for version in versions if start_of_day(version) <= log.cases["opened"][0]]
-    version = started[-1] if started else versions[0]
-    prepared = history(log, version, library.types(process), now, Force(start_of_day(version), None, first=True))
-    return version, runs(prepared)
 
 
 def _by_end(records: Sequence[StoredRecord], now: int) -> list[tuple[int | None, list[StoredRecord]]]:

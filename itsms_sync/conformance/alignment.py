@@ -182,13 +182,17 @@ def in_words(moves: Sequence[Aligned], called: Callable[[str], str] = str) -> li
     """What is wrong, a sentence each, in the order of the moves. A step that is skipped in one place and added in
     another is one thing: it came too late or too early.
     """
+    return [text for _, text in words_at(moves, called)]
+
+
+def words_at(moves: Sequence[Aligned], called: Callable[[str], str] = str) -> list[tuple[tuple[int, ...], str]]:
+    """The same sentences, each with the places of the moves that it is about."""
     swapped = _swapped(moves)
-    sentences = [(early, _out_of_order(moves, early, late, called)) for early, late in swapped.items()]
+    sentences = [(pair, _out_of_order(moves, *pair, called)) for pair in swapped.items()]
     rest = [place for place, move in enumerate(moves) if move.kind is not Kind.BOTH]
     moved = {place for pair in swapped.items() for place in pair}
-    for run in _runs(moves, [place for place in rest if place not in moved], moved):
-        sentences.append((run[0], _told(moves, run, called)))
-    return [text for _, text in sorted(sentences)]
+    runs = _runs(moves, [place for place in rest if place not in moved], moved)
+    return sorted([*sentences, *((tuple(run), _told(moves, run, called)) for run in runs)])
 
 
 def _swapped(moves: Sequence[Aligned]) -> dict[int, int]:

@@ -5,8 +5,9 @@ it happened: each version judges everything, and of its verdicts those are kept 
 two versions each found something in their own time, what happened first stands.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import polars as pl
 
@@ -33,10 +34,7 @@ def judge(
     """
     if log.cases.is_empty():
         return pl.DataFrame(schema=VERDICTS)
-    parts = [
-        _in_force(_judged(history(log, version, types, now, force, clocks)), force)
-        for version, force in zip(versions, _forces(versions), strict=True)
-    ]
+    parts = _parts(log, versions, types, now, clocks)
     verdicts = _one_each(parts) if len(parts) > 1 else pl.concat([pl.DataFrame(schema=VERDICTS), *parts[0]])
     if log.cases["unseen"].null_count() == len(log.cases):
         return verdicts
@@ -48,7 +46,30 @@ def judge(
     )
 
 
-def _forces(versions: Sequence[Procedure]) -> list[Force]:
+def judged_by(
+    log: CaseLog, versions: Sequence[Procedure], types: dict[str, Type], now: int, clocks: Clocks = NO_CALENDARS
+) -> dict[tuple[int, str], Procedure]:
+    """``(case, requirement)`` -> the version by which ``judge`` judges it."""
+    numbered = [
+        [frame.with_columns(pl.lit(number).alias("version")) for frame in part]
+        for number, part in enumerate(_parts(log, versions, types, now, clocks))
+    ]
+    rows = _one_each(numbered, {**VERDICTS, "version": pl.Int32}).select("case", "requirement", "version")
+    return {(case, requirement): versions[number] for case, requirement, number in rows.iter_rows()}
+
+
+def _parts(
+    log: CaseLog, versions: Sequence[Procedure], types: dict[str, Type], now: int, clocks: Clocks
+) -> list[list[pl.DataFrame]]:
+    """What each version says in its time, a frame per requirement."""
+    return [
+        _in_force(_judged(history(log, version, types, now, force, clocks)), force)
+        for version, force in zip(versions, forces(versions), strict=True)
+    ]
+
+
+def forces(versions: Sequence[Procedure]) -> list[Force]:
+    """When each of the versions, in order of ``valid_from``, is in force."""
     starts = [start_of_day(version) for version in versions]
     return [Force(start, end, start == starts[0]) for start, end in zip(starts, [*starts[1:], None], strict=True)]
 
@@ -117,9 +138,9 @@ def _kept(rows: pl.DataFrame, force: Force) -> pl.DataFrame:
     )
 
 
-def _one_each(parts: Sequence[Sequence[pl.DataFrame]]) -> pl.DataFrame:
+def _one_each(parts: Sequence[Sequence[pl.DataFrame]], schema: Mapping[str, Any] = VERDICTS) -> pl.DataFrame:
     """One verdict for each case and requirement: of several the one that was settled first."""
-    rows = pl.concat([pl.DataFrame(schema=VERDICTS), *(frame for part in parts for frame in part)])
+    rows = pl.concat([pl.DataFrame(schema=schema), *(frame for part in parts for frame in part)])
     rows = rows.sort("requirement", "case", "at", nulls_last=True, maintain_order=True)
     return rows.unique(["requirement", "case"], keep="first", maintain_order=True)
 

@@ -56,12 +56,21 @@ class Runs:
 
     def ahead(self, moves: Sequence[Aligned], more: Sequence[str]) -> tuple[str, ...]:
         """The states through which a case has to go yet, whatever it does, nearest first."""
+        return self.automata[tuple(more)].unavoidable(self._reached(moves, more))
+
+    def following(self, moves: Sequence[Aligned], more: Sequence[str]) -> tuple[str, ...]:
+        """The states that the document lets a case enter next."""
+        automaton = self.automata[tuple(more)]
+        step = automaton.step[self._reached(moves, more)].tolist()
+        return tuple(label for label, target in zip(automaton.labels, step, strict=True) if target >= 0)
+
+    def _reached(self, moves: Sequence[Aligned], more: Sequence[str]) -> int:
         automaton = self.automata[tuple(more)]
         state = 0
         for move in moves:
             if move.kind is not Kind.ADDED:
                 state = int(automaton.step[state, automaton.code[move.label]])
-        return automaton.unavoidable(state)
+        return state
 
 
 def runs(history: History) -> Runs:

@@ -199,6 +199,27 @@ def _spans(history: History, cases: pl.DataFrame, pause: str | None, running: Cl
     )
 
 
+def started(history: History, requirement: RespondedInTime | ResolvedInTime) -> pl.DataFrame:
+    """The cases that have the limit's priority, with ``since_row`` and ``since``, since when its clock runs."""
+    if isinstance(requirement, RespondedInTime):
+        end = pl.col(f"answer_{requirement.response}").fill_null(pl.col("last_row"))
+    else:
+        end = pl.when(pl.col("state").is_in(history.resolved)).then("stop_row").otherwise("last_row")
+    return _with_clock_start(history, end).filter(pl.col("clock_priority") == requirement.priority)
+
+
+def on_the_clock(history: History, cases: pl.DataFrame, pause: str | None, running: Clock) -> pl.DataFrame:
+    """Of ``cases`` as ``started`` gives them, the time after each save since the clock started: ``row, at, until``,
+    ``span`` (ms on the clock), ``due`` and ``maybe_due`` (it counted, certainly or possibly), ``resolved``.
+    """
+    rows = _spans(history, cases, pause, running)
+    resolved = pl.col("state").is_in(history.resolved).fill_null(False).alias("resolved")
+    return rows.select("row", "at", *(pl.col(f"_{name}").alias(name) for name in _SPAN), resolved)
+
+
+_SPAN = ("until", "span", "due", "maybe_due")
+
+
 def with_deadline(frame: pl.DataFrame, since: str, running: Clock) -> pl.DataFrame:
     """``frame`` with ``deadline``, when the limit is used up, and ``overdue``, the first instant when it is passed."""
     starts = frame[since]
