@@ -21,7 +21,7 @@ COMMANDS = {
     "actions": ("reading", "Corrective-action tickets and what is still to be sent."),
     "outbox": ("outbox", "Writes that wait, were refused or need a person: list, show, replay, release."),
     "guard": ("guarding", "Why nothing is written, and how to go on."),
-    "explain": ("reading", "One case: what was read, what was judged, and why."),
+    "explain": ("reading", "One case beside its procedure: what was read, what was judged, why, and what comes next."),
     "checks": ("catalogue", "What is judged, what each check needs and knows of traps, and what is not judged."),
     "assess": ("documents", "Judge an event log (CSV, XES, Parquet) without a database."),
     "backfill": ("past", "Read the past of the sources, newest first, until there is no more of it."),

@@ -1,6 +1,6 @@
 """Commands that read the database: status, deviations, nonconformities, actions, explain."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -364,12 +364,14 @@ def actions(config: Path, as_json: bool) -> None:
     screen.table("Corrective actions", ["key", "write", "ticket", "state", "sent", "address", "problem"], rows)
 
 
-@click.command(help="One case: what was read, what was judged, and why.")
+@click.command(help="One case beside its procedure: what was read, what was judged, why, and what comes next.")
 @click.argument("ticket")
 @config_option
 @json_option
-def explain(ticket: str, config: Path, as_json: bool) -> None:
-    from itsms_sync.cli import explaining
+@click.option("--all", "whole", is_flag=True, help="Every save of a long case.")
+@click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Write it as a page to this file.")
+def explain(ticket: str, config: Path, as_json: bool, whole: bool, html: Path | None) -> None:
+    from itsms_sync.cli import explaining, telling
 
     settings = configuration(config)
     with reading(settings) as connection:
@@ -380,8 +382,20 @@ def explain(ticket: str, config: Path, as_json: bool) -> None:
             "nor a ticket of ours",
             screen.USAGE,
         )
+    if html is not None:
+        _write_page(html, found)
     if as_json:
         screen.json(found if len(found) > 1 else found[0])
-        return
-    for explanation in found:
-        explaining.show(explanation)
+    elif html is None:
+        for explanation in found:
+            telling.show(explanation, whole=whole)
+
+
+def _write_page(path: Path, found: "Sequence[dict[str, Any]]") -> None:
+    from itsms_sync.cli.page import page
+
+    try:
+        path.write_text(page(found), "utf-8")
+    except OSError as error:
+        screen.fail(f"cannot write {path}: {error.strerror}", screen.USAGE)
+    screen.note(f"written: {path}")

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from textwrap import fill
 from typing import Any, NoReturn
+from unicodedata import category
 
 import click
 
@@ -48,19 +49,32 @@ def json(value: Any) -> None:
     click.echo(orjson.dumps(value, option=orjson.OPT_INDENT_2, default=str).decode())
 
 
-def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], *, right: Sequence[str] = ()) -> None:
-    """A table as wide as the terminal; without a terminal as wide as its content needs."""
+def table(
+    title: str,
+    columns: Sequence[str],
+    rows: Iterable[Sequence[Any]],
+    *,
+    right: Sequence[str] = (),
+    keep: Sequence[str] = (),
+    width: int = 200,
+    lines: bool = False,
+) -> None:
+    """A table as wide as the terminal; without a terminal as wide as its content needs, up to ``width``. Columns
+    in ``keep`` are not broken; ``lines``: one between each two rows."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
 
     _clear()
-    content = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    content = Table(
+        title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, show_lines=lines
+    )
     for name in columns:
-        content.add_column(name, justify="right" if name in right else "left", overflow="fold")
+        justify: Any = "right" if name in right else "left"
+        content.add_column(name, justify=justify, overflow="fold", no_wrap=name in keep)
     for row in rows:
         content.add_row(*(_cell(value) for value in row))
-    console = Console() if sys.stdout.isatty() else Console(width=200, no_color=True)
+    console = Console() if sys.stdout.isatty() else Console(width=width, no_color=True)
     console.print(content)
 
 
@@ -108,6 +122,36 @@ def when(millis: int | None) -> str:
     if millis is None:
         return "–"
     return datetime.fromtimestamp(millis / 1000, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+def local(millis: int | None, zone: str) -> str:
+    """The same on the clock of a site: ``2016-05-03 12:12:00 CEST (Europe/Berlin)``, or a dash."""
+    from zoneinfo import ZoneInfo
+
+    if millis is None:
+        return "–"
+    moment = datetime.fromtimestamp(millis / 1000, ZoneInfo(zone))
+    return f"{moment.strftime('%Y-%m-%d %H:%M:%S %Z')} ({zone})"
+
+
+def plain(value: Any) -> Any:
+    """A text of others, in which nothing acts on a terminal or turns the direction of reading; lists and mappings of
+    such, too."""
+    if isinstance(value, str):
+        return value if value.isprintable() else "".join(map(_visible, value))
+    if isinstance(value, dict):
+        return {plain(name): plain(one) for name, one in value.items()}
+    return [plain(one) for one in value] if isinstance(value, list) else value
+
+
+_JOINERS = "\u200c\u200d"
+"""Needed to write some languages, and harmless."""
+
+
+def _visible(sign: str) -> str:
+    if sign.isprintable() or sign in _JOINERS or category(sign) == "Zs":
+        return sign
+    return sign.encode("unicode_escape").decode()
 
 
 def lasting(millis: int) -> str:

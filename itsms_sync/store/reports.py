@@ -579,6 +579,7 @@ def surroundings(connection: Connection, record_id: int) -> Rows:
             record.c.label.label("case"),
             source.c.name.label("source"),
             record.c.kind,
+            record.c.native_id.label("id"),
             record.c.source_id,
             record.c.fields,
             record.c.updated_at,
@@ -601,6 +602,16 @@ def labels(connection: Connection, source_id: int, kind: str) -> dict[tuple[str,
     groups = connection.execute(select(party.c.native_id, party.c.title).where(party.c.source_id == source_id))
     result.update({("", native): title for native, title in groups})
     return result
+
+
+def known_sources(connection: Connection) -> set[str]:
+    """Names of the sources of which anything was read."""
+    return set(connection.execute(select(source.c.name)).scalars())
+
+
+def judged_as_of(connection: Connection) -> int | None:
+    """The instant as of which the newest judgement was asked for (ms)."""
+    return connection.execute(select(judgement.c.as_of).order_by(judgement.c.id.desc()).limit(1)).scalar()
 
 
 def ticket_by_label(connection: Connection, wanted: str) -> dict[str, Any] | None:
