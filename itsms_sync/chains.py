@@ -153,7 +153,7 @@ class Chains:
         self._accounts = accounts
         self._now = now
         self._own = related.own_tickets(connection)
-        self._same = _same_person(related.people(connection))
+        self._same = same_person(related.people(connection))
         kinds = {
             (id_, described.kind)
             for id_, source in self._sources.items()
@@ -553,7 +553,7 @@ class _Seen:
     via: str | None = None
 
 
-def _same_person(people: Sequence[tuple[str, str]]) -> dict[str, str]:
+def same_person(people: Sequence[tuple[str, str]]) -> dict[str, str]:
     """Pseudonym -> the one that stands for the person: accounts that share any identifier belong together."""
     stands: dict[str, str] = {}
 

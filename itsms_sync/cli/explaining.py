@@ -3,7 +3,7 @@
 Gathers the facts; ``telling`` shows them in a terminal and ``page`` as a page.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -32,10 +32,14 @@ def explanations(connection: "Connection", config: "Configuration", wanted: str)
 
 
 def _record(connection: "Connection", config: "Configuration", row: Row) -> Row:
+    from itsms_sync.chains import same_person
     from itsms_sync.cli import recounting
     from itsms_sync.store import reports
+    from itsms_sync.store.related import people
 
+    persons = same_person(people(connection))
     labels = reports.labels(connection, row["source_id"], row["kind"])
+    labels |= {("", name): stands for name, stands in persons.items()}
     verdicts = reports.verdicts_of(connection, row["id"])
     states = reports.state_of(connection, row["id"])
     processes = [state["process"] for state in states]
@@ -56,7 +60,7 @@ def _record(connection: "Connection", config: "Configuration", row: Row) -> Row:
         "states": states,
         "gone": row["tombstone"],
         "findings": reports.findings(connection, row["id"]),
-        "belongs": [_surrounding(connection, config, s) for s in reports.surroundings(connection, row["id"])],
+        "belongs": [_surrounding(connection, config, persons, s) for s in reports.surroundings(connection, row["id"])],
         "history": [_event(labels, event) for event in _witnessed(connection, config, row, processes)],
         "changed_documents": _changed(config, verdicts),
         "verdicts": [_verdict(config, labels, v) for v in verdicts],
@@ -137,14 +141,16 @@ def _named(described: "Sequence[Described]", kind: str) -> dict[str, str]:
     return {a.field: name for one in described if one.kind == kind for name, a in one.attributes.items() if a.field}
 
 
-def _surrounding(connection: "Connection", config: "Configuration", row: dict[str, Any]) -> dict[str, Any]:
-    """A part, a link or the pair, with the values that were read of a part."""
+def _surrounding(connection: "Connection", config: "Configuration", persons: Mapping[str, str], row: Row) -> Row:
+    """A part, a link or the pair, with the values that were read of a part. ``persons``: pseudonym -> the one that
+    stands for all of a person's."""
     from itsms_sync.store import reports
 
     fields, source_id = row.pop("fields"), row.pop("source_id")
     values: dict[str, Any] = {}
     if row["tie"] == "part" and fields is not None:
         labels = reports.labels(connection, source_id, row["kind"])
+        labels |= {("", name): stands for name, stands in persons.items()}
         names = _part_attributes(config, row["source"], row["kind"], row["role"])
         values = {names[k]: _told(labels, k, v) for k, v in orjson.loads(fields).items() if k in names}
     return {**row, "case": row["case"] or row["name"], "values": values}
@@ -160,7 +166,13 @@ def _told(labels: dict[tuple[str, str], str], field: str, value: str | None) -> 
 
 def _event(labels: dict[tuple[str, str], str], event: dict[str, Any]) -> dict[str, Any]:
     field = event["field"]
-    return {**event, "old": _told(labels, field, event["old"]), "new": _told(labels, field, event["new"])}
+    actor = _told(labels, "", event["actor"])
+    return {
+        **event,
+        "old": _told(labels, field, event["old"]),
+        "new": _told(labels, field, event["new"]),
+        "actor": actor,
+    }
 
 
 def _demand(config: "Configuration", process: str, requirement: str) -> "tuple[Procedure, Demand] | None":

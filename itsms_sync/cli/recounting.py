@@ -2,7 +2,7 @@
 still to come, and of each verdict the version, or what is missing.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -114,7 +114,7 @@ class _Telling:
             "outstanding": [asdict(step) for step in found.outstanding],
             "limits": [_limit(limit, self._case.now) for limit in found.limits],
             "versions": dict(found.versions),
-            "timeline": merged([self._readable(row) for row in rows], self._parts()),
+            "timeline": merged([self._readable(row) for row in rows], _together(self._parts())),
             "unmapped": [{"field": field, "value": value} for field, value, _ in self._case.log.unmapped.iter_rows()],
             "inapplicable": dict(self._inapplicable()),
         }
@@ -142,7 +142,8 @@ class _Telling:
 
     def _parts(self) -> Iterator[Row]:
         """Approvals, tasks and links as they stood."""
-        labels = {one["id"]: one["case"] for one in self._explanation["belongs"]}
+        case = self._explanation["case"]
+        labels = {one["id"]: one["case"] for one in self._explanation["belongs"] if one["case"] != case}
         for approval in self._case.log.approvals.iter_rows(named=True):
             yield from _approval(approval, labels)
         for task in self._case.log.tasks.iter_rows(named=True):
@@ -178,7 +179,17 @@ def _part(at: int, what: str, actor: str | None, id_: str, labels: Mapping[str, 
     label = (labels or {}).get(id_)
     named = f"{what} ({label})" if label else what
     evidence = {"witness": "record", "witness_id": id_, "field": ""}
-    return {"kind": "part", "at": at, "what": named, "actor": actor or None, "evidence": [evidence]}
+    return {"kind": "part", "at": at, "what": [named], "actor": actor or None, "evidence": [evidence]}
+
+
+def _together(rows: Iterable[Row]) -> list[Row]:
+    """What the same person did at the same instant is one row."""
+    found: dict[tuple[int, str | None], Row] = {}
+    for row in rows:
+        one = found.setdefault((row["at"], row["actor"]), {**row, "what": [], "evidence": []})
+        one["what"] += row["what"]
+        one["evidence"] += row["evidence"]
+    return list(found.values())
 
 
 def _limit(limit: "TimeLimit", now: int) -> Row:

@@ -109,7 +109,7 @@ def _with_limit(rows: Sequence[Row], judged_at: int) -> list[Row]:
     first = next((n for n, row in enumerate(rows) if row["kind"] == "later"), None)
     if first is None:
         return list(rows)
-    note = {"kind": "part", "at": judged_at, "what": "what happened after this instant was not judged"}
+    note = {"kind": "part", "at": judged_at, "what": ["what happened after this instant was not judged"]}
     return [*rows[:first], note, *rows[first:]]
 
 
@@ -134,7 +134,7 @@ def _show_next(entry: Mapping[str, Any]) -> None:
         return
     rows = [(s["step"], s["role"], "\n".join(wording.needed(s, entry["limits"]))) for s in entry["outstanding"]]
     if rows:
-        _table("Mandatory steps that are still to be made, in order", ["step", "by", "by when"], rows)
+        _table("Mandatory and still to be made", ["step, in order", "by", "by when"], rows)
     for line in wording.next_told(entry):
         _say(line)
 
@@ -201,13 +201,13 @@ def _show_basis(explanation: dict[str, Any], *, whole: bool) -> None:
                 wording.since(c),
                 screen.when(c["covered_until_at"]),
                 "to its end" if c["closed"] else "cut off",
-                c["fields"].replace(",", ", ") if whole else f"{c['fields'].count(',') + 1} (--all names them)",
+                *([c["fields"].replace(",", ", ")] if whole else []),
             )
             for c in explanation["coverage_of"].get(poll, ())
         ]
         title = "What it rests on" if len(explanation["coverage_of"]) == 1 else f"What {_named(ids)} rests on"
         if rows:
-            heads = ["stream", "complete from", "up to", "newest window", "fields asked for"]
+            heads = ["stream", "complete from", "up to", "newest window", *(["fields asked for"] if whole else [])]
             _table(title, heads, rows, keep=["stream", "up to"])
     for gap in screen.alike(explanation["gaps"]):
         times = f" ({gap['count']:,} times)" if gap["count"] > 1 else ""

@@ -43,7 +43,7 @@ def changed(row: Row) -> list[str]:
         case "verdict":
             return ["nothing was saved"]
         case "part":
-            return [row["what"]]
+            return list(row["what"])
         case "fold":
             return list(_put_away(row))
         case "opened":
@@ -81,8 +81,9 @@ def _step(row: Row) -> Iterator[Line]:
 
 
 def clocks(row: Row, named: Mapping[str, str]) -> list[str]:
-    """How the limits stood, a line each."""
-    return [f"{named[c['requirement']]} {span(c['spent'])}{_CLOCKS[c['state']]}" for c in row.get("clocks", ())]
+    """How the limits stood, a line each; of one that had stopped before nothing is said."""
+    shown = [c for c in row.get("clocks", ()) if c["turned"] or c["state"] != "stopped"]
+    return [f"{named[c['requirement']]} {span(c['spent'])}{_CLOCKS[c['state']]}" for c in shown]
 
 
 def changes(change: Mapping[str, Any]) -> str:
@@ -196,7 +197,8 @@ def needed(step: Mapping[str, Any], limits: Sequence[Row]) -> list[str]:
         told = limit_told(limit)
         due = f"by {', '.join(deadline(limit))}: " if limit["deadline_at"] is not None else ""
         lines.append(f"{due}{told[-1] if told else ''} ({limit['requirement']})")
-    return [*lines, *([f"? {step['unsure']}"] if step["unsure"] else [])]
+    lines += [f"? {step['unsure']}"] if step["unsure"] else []
+    return lines or ["–"]
 
 
 def by_poll(explanation: Mapping[str, Any]) -> dict[int | None, list[Row]]:
