@@ -40,6 +40,8 @@ def _record(connection: "Connection", config: "Configuration", row: Row) -> Row:
     persons = same_person(people(connection))
     labels = reports.labels(connection, row["source_id"], row["kind"])
     labels |= {("", name): stands for name, stands in persons.items()}
+    around = reports.surroundings(connection, row["id"])
+    labels |= {("", one["id"]): one["case"] for one in around if one["tie"] == "link" and one["case"]}
     verdicts = reports.verdicts_of(connection, row["id"])
     states = reports.state_of(connection, row["id"])
     processes = [state["process"] for state in states]
@@ -60,7 +62,7 @@ def _record(connection: "Connection", config: "Configuration", row: Row) -> Row:
         "states": states,
         "gone": row["tombstone"],
         "findings": reports.findings(connection, row["id"]),
-        "belongs": [_surrounding(connection, config, persons, s) for s in reports.surroundings(connection, row["id"])],
+        "belongs": [_surrounding(connection, config, persons, one) for one in around],
         "history": [_event(labels, event) for event in _witnessed(connection, config, row, processes)],
         "changed_documents": _changed(config, verdicts),
         "verdicts": [_verdict(config, labels, v) for v in verdicts],

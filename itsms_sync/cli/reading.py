@@ -383,7 +383,7 @@ def explain(ticket: str, config: Path, as_json: bool, whole: bool, html: Path | 
             screen.USAGE,
         )
     if html is not None:
-        _write_page(html, found)
+        _write_page(html, found, whole=whole)
     if as_json:
         screen.json(found if len(found) > 1 else found[0])
     elif html is None:
@@ -391,11 +391,11 @@ def explain(ticket: str, config: Path, as_json: bool, whole: bool, html: Path | 
             telling.show(explanation, whole=whole)
 
 
-def _write_page(path: Path, found: "Sequence[dict[str, Any]]") -> None:
+def _write_page(path: Path, found: Sequence[dict[str, Any]], *, whole: bool) -> None:
     from itsms_sync.cli.page import page
 
     try:
-        path.write_text(page(found), "utf-8")
+        path.write_text(page(found, whole=whole), "utf-8")
     except OSError as error:
         screen.fail(f"cannot write {path}: {error.strerror}", screen.USAGE)
     screen.note(f"written: {path}")

@@ -202,7 +202,7 @@ def _limit(limit: "TimeLimit", now: int) -> Row:
         "since_at": limit.since,
         "deadline_at": limit.deadline,
         "deadline_local": screen.local(limit.deadline, limit.zone),
-        "passed": limit.deadline is not None and limit.state != "stopped" and limit.deadline < now,
+        "passed": (limit.left or 0) < 0 or (limit.state == "running" and not ahead),
         "until_deadline": limit.deadline - now if ahead and limit.deadline is not None else None,
     }
 

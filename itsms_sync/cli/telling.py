@@ -92,8 +92,8 @@ def _show_beside(entry: Mapping[str, Any], rows: Sequence[Row]) -> None:
         for row in _with_limit(rows, entry["judged_at"])
     ]
     title = f"Beside {entry['document']} version {entry['version']}, as of {screen.when(entry['judged_at'])}"
-    heads = ["save", "when, by whom (pseudonym)", "what was read", "in the document", "limits"]
-    _table(title, heads, shown, right=["save"], lines=True)
+    heads = ["save", "when, by whom", "what was read", "in the document", "limits"]
+    _table(title, heads, shown, right=["save"], keep=["when, by whom"], lines=True)
     if len(rows) < len(entry["timeline"]):
         _say("Rows in which nothing was wrong were put together: --all shows each of them.")
     if entry["waits"]:

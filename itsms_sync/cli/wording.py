@@ -10,7 +10,7 @@ SIGNS = {"deviating": "✗", "unknown": "?", "conforming": "✓", "not_applicabl
 """Verdicts in the order in which they are shown."""
 WRONG, RIGHT, OPEN, SILENT = SIGNS["deviating"], SIGNS["conforming"], SIGNS["unknown"], SIGNS["not_applicable"]
 _MOVES = {"both": (RIGHT, ""), "added": (WRONG, ", not documented here"), None: (SILENT, "")}
-_CLOCKS = {"running": "", "paused": " ‖ paused", "stopped": " ■ stopped", "not known": " ? not known"}
+_CLOCKS = {"running": "", "paused": ", paused", "stopped": ", stopped", "not known": ", ? not known"}
 Line = tuple[str, str]
 """A sign and what it stands beside."""
 
@@ -121,7 +121,7 @@ def limit_told(limit: Row) -> list[str]:
         lines.append(f"{span(limit['spent'])} used up{ended}")
         if limit["at_most"] is not None and limit["at_most"] > limit["spent"]:
             lines.append(f"perhaps {span(limit['at_most'])}: whether it stood still is not known all the time")
-    if limit["passed"] or (limit["left"] or 0) < 0:
+    if limit["passed"]:
         return [*lines, f"{WRONG} it was passed"]
     if limit["state"] == "paused":
         return [*lines, f"it stands still; {span(limit['left'])} are left"]
