@@ -7,6 +7,7 @@ not tell is told as not known, and why.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import polars as pl
@@ -255,7 +256,7 @@ class _Telling:
         rows = self._facts.verdicts.filter(pl.col("reason") == RUNNING, pl.col("recheck_at").is_not_null())
         for requirement, overdue in rows.select("requirement", "recheck_at").iter_rows():
             version = self._by[requirement]
-            demand = next(r for r in version.requirements if r.id == requirement)
+            demand = self._demand(requirement)
             if not isinstance(demand, covered) and overdue != unseen:
                 yield TimeLimit(requirement, demand.title, version.version, state=RUNS, deadline=overdue - 1)
 
@@ -266,9 +267,26 @@ class _Telling:
     # --- what comes next
 
     def _outstanding(self, limits: Sequence[TimeLimit]) -> Iterator[Outstanding]:
-        """By the version in force now, in the order of the document."""
+        """By the version in force now, in the order of the document. A limit goes with the first step that stops it."""
+        running = [limit for limit in limits if limit.state != STOPPED]
+        for step, demands, unsure in self._still():
+            until = [limit for limit in running if self._stops(step, limit)]
+            running = [limit for limit in running if limit not in until]
+            gates = dict.fromkeys(in_words(self._newest.called(name)) for demand in demands for name in demand.gate)
+            yield Outstanding(
+                step=f"{step.id} {step.title}",
+                role=step.role,
+                before=" or ".join(gates),
+                requirements=tuple(demand.id for demand in demands),
+                unsure=unsure,
+                limits=tuple(limit.requirement for limit in until),
+            )
+
+    def _still(self) -> Iterator[tuple[Step, list[StepDone], str]]:
+        """The mandatory steps that are still to be made, with what demands each, and why it may be done all the same.
+        What ends a case that came back has to be done again."""
         flow, steps = self._newest.flow, self._newest.steps
-        ending = self._shown_by((*flow.resolved, *flow.final))
+        ending = {name for state in (*flow.resolved, *flow.final) for name in self._shown_by[state]}
         seen = [self._is_seen(step) and step.activity not in ending for step in steps]
         last = max((place for place, done in enumerate(seen) if done), default=-1)
         for place, step in enumerate(steps):
@@ -278,18 +296,7 @@ class _Telling:
                 expected = open_ or step.activity in ending or (not demands and place > last)
                 excuse = self._excuse(step) if expected else None
                 if excuse is not None:
-                    yield self._still(step, open_, excuse, limits)
-
-    def _still(self, step: Step, demands: Sequence[StepDone], unsure: str, limits: Sequence[TimeLimit]) -> Outstanding:
-        gates = dict.fromkeys(in_words(self._newest.called(name)) for demand in demands for name in demand.gate)
-        return Outstanding(
-            step=f"{step.id} {step.title}",
-            role=step.role,
-            before=" or ".join(gates),
-            requirements=tuple(demand.id for demand in demands),
-            unsure=unsure,
-            limits=tuple(self._until(step, limits)),
-        )
+                    yield step, open_, excuse
 
     def _is_seen(self, step: Step) -> bool:
         name = f"is_{step.activity}"
@@ -320,25 +327,30 @@ class _Telling:
             return "it may have happened in saves without history"
         return "what it shows by was not known all the time" if shown.null_count() else ""
 
-    def _until(self, step: Step, limits: Sequence[TimeLimit]) -> Iterator[str]:
-        """The limits that run until this step."""
-        demands = {r.id: r for v in self._facts.versions for r in v.requirements}
-        resolving = self._shown_by(self._newest.flow.resolved or self._newest.flow.final)
-        for limit in limits:
-            demand = demands[limit.requirement]
-            answers = isinstance(demand, RespondedInTime) and demand.response == step.activity
-            resolves = isinstance(demand, ResolvedInTime) and step.activity in resolving
-            if limit.state != STOPPED and (answers or resolves):
-                yield limit.requirement
+    def _stops(self, step: Step, limit: TimeLimit) -> bool:
+        """Whether a limit ends with this step: it is the activity that is waited for, or comes with the same state."""
+        flow = self._newest.flow
+        with_step = [state for state, shown in self._shown_by.items() if step.activity in shown]
+        match self._demand(limit.requirement):
+            case RespondedInTime(response=name):
+                return name == step.activity or any(name in self._shown_by[state] for state in with_step)
+            case ResolvedInTime():
+                return any(state in (flow.resolved or flow.final) for state in with_step)
+            case _:
+                return False
 
-    def _shown_by(self, states: Sequence[str]) -> set[str]:
-        """The activities that do not show now and would if the case entered one of these states."""
+    def _demand(self, requirement: str) -> Demand:
+        return next(one for one in self._by[requirement].requirements if one.id == requirement)
+
+    @cached_property
+    def _shown_by(self) -> dict[str, set[str]]:
+        """State -> the activities that do not show now and would if the case entered it."""
         last = self._facts.log.saves.tail(1)
+        entered = {state: last.with_columns(state=pl.lit(state)) for state in sorted(self._newest.flow.states())}
+        open_ = {name: c for name, c in self._facts.activities.items() if not last[f"is_{name}"][0]}
         return {
-            name
-            for state in states
-            for name, condition in self._facts.activities.items()
-            if not last[f"is_{name}"][0] and last.with_columns(state=pl.lit(state)).select(condition.expression).item()
+            state: {name for name, condition in open_.items() if row.select(condition.expression).item()}
+            for state, row in entered.items()
         }
 
 
