@@ -68,7 +68,7 @@ def _record(connection: "Connection", config: "Configuration", row: Row) -> Row:
         "verdicts": [_verdict(config, labels, v) for v in verdicts],
         "superseded": reports.superseded_of(connection, row["id"]),
         "coverage": coverage[max(polls, default=None)],
-        "coverage_of": coverage,
+        "coverage_of": {str(poll or 0): streams for poll, streams in coverage.items()},
         "gaps": reports.gaps_around(connection, row["source_id"], kinds, row["native_id"]),
     }
     explanation["beside"] = recounting.beside(connection, config, row, explanation, lambda f, v: _told(labels, f, v))

@@ -99,7 +99,7 @@ def _row(place: str, row: Row, named: Mapping[str, str], evidence: list[Row]) ->
         "kind": row["kind"],
         "wrong": any(sign == wording.WRONG for sign, _ in lines),
         "number": row.get("number") or "",
-        "when": wording.instant(row),
+        "when": " ".join(wording.instant(row)),
         "actor": row.get("actor") or "",
         "version": row.get("version") or "",
         "changed": wording.changed(row),

@@ -84,7 +84,7 @@ def _show_beside(entry: Mapping[str, Any], rows: Sequence[Row]) -> None:
     shown = [
         (
             str(row["number"]) if row["kind"] == "save" else "",
-            "\n".join((wording.instant(row), row.get("actor") or "")).strip(),
+            "\n".join((*wording.instant(row), row.get("actor") or "")).strip(),
             "\n".join(wording.changed(row)),
             "\n".join(f"{sign} {text}" for sign, text in wording.beside(row)),
             "\n".join(wording.clocks(row, named)),

@@ -24,12 +24,12 @@ def _letter(number: int) -> str:
     return chr(ord("A") + number) if number < 26 else _letter(number // 26 - 1) + _letter(number % 26)
 
 
-def instant(row: Row) -> str:
-    """When it happened, as closely as that is known."""
+def instant(row: Row) -> list[str]:
+    """When it happened, as closely as that is known, a line each."""
     since = row.get("since")
     if row["kind"] == "fold":
-        return f"{when(row['at'])} to {when(row['until'])}"
-    return when(row["at"]) if since is None else f"after {when(since)}, by {when(row['at'])}"
+        return [when(row["at"]), f"to {when(row['until'])}"]
+    return [when(row["at"])] if since is None else [f"after {when(since)},", f"by {when(row['at'])}"]
 
 
 def changed(row: Row) -> list[str]:
@@ -201,11 +201,11 @@ def needed(step: Mapping[str, Any], limits: Sequence[Row]) -> list[str]:
     return lines or ["–"]
 
 
-def by_poll(explanation: Mapping[str, Any]) -> dict[int | None, list[Row]]:
+def by_poll(explanation: Mapping[str, Any]) -> dict[str, list[Row]]:
     """The verdicts that were given, by the newest poll that they could know of: that is the coverage under them."""
-    found: dict[int | None, list[Row]] = {}
+    found: dict[str, list[Row]] = {}
     for verdict in judged(explanation):
-        found.setdefault(verdict["last_poll_id"], []).append(verdict)
+        found.setdefault(str(verdict["last_poll_id"] or 0), []).append(verdict)
     return found
 
 

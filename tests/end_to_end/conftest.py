@@ -123,7 +123,7 @@ def _stamp(moment: datetime) -> str:
     return moment.strftime("%Y-%m-%d %H:%M:%S")
 
 
-def _incident(place: int, opened: datetime, steps: Sequence[tuple[float, dict[str, Any]]], **values: Any) -> Any:
+def incident(place: int, opened: datetime, steps: Sequence[tuple[float, dict[str, Any]]], **values: Any) -> Any:
     """An incident as it ended, and the audit rows that led there; ``steps`` are (hours since opening, what changed)."""
     row: dict[str, Any] = {
         "sys_id": f"{place:032x}",
@@ -176,13 +176,13 @@ def desk_tables(now: datetime) -> dict[str, Any]:
     opened = now - timedelta(days=40)
     urgent = {"impact": "1", "urgency": "1", "priority": "1"}
     lives = [
-        _incident(1, opened, [(0.1, work), (9, resolve), (20, {"state": "7"})], **urgent),
-        _incident(2, opened + timedelta(hours=1), [(1, resolve), (9, {"state": "7"})]),
-        _incident(3, opened + timedelta(hours=2), closed, priority="2"),
-        _incident(
+        incident(1, opened, [(0.1, work), (9, resolve), (20, {"state": "7"})], **urgent),
+        incident(2, opened + timedelta(hours=1), [(1, resolve), (9, {"state": "7"})]),
+        incident(3, opened + timedelta(hours=2), closed, priority="2"),
+        incident(
             4, opened + timedelta(hours=3), [(0.1, work), (2, {**resolve, "close_code": ""}), (3, {"state": "7"})]
         ),
-        _incident(5, opened + timedelta(hours=4), closed, assigned_to=""),
+        incident(5, opened + timedelta(hours=4), closed, assigned_to=""),
     ]
     return {
         "tables": {
