@@ -252,7 +252,7 @@ def _unjudged(procedure: "Procedure", verdicts: Sequence[Row], entry: Row | None
     result = []
     for demand in procedure.requirements:
         is_judged = demand.check != "none"
-        why = "does not apply to this case (yet)" if is_judged else f"no check yet: needs {demand.needs}"
+        why = f"no check yet: needs {demand.needs}" if demand.check == "none" else "does not apply to this case (yet)"
         if demand.id not in said:
             result.append(
                 {

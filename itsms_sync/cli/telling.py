@@ -26,12 +26,7 @@ def show(explanation: dict[str, Any], *, whole: bool = False) -> None:
     if not explanation["beside"]:
         _show_facts(explanation)
     _show_verdicts(explanation)
-    if explanation["superseded"]:
-        rows = [
-            (s["requirement"], s["status"], s["reason"], screen.when(s["learned_at"]), screen.when(s["superseded_at"]))
-            for s in explanation["superseded"]
-        ]
-        _table("Said before, and no longer", ["requirement", "verdict", "reason", "said", "until"], rows)
+    _show_superseded(explanation["superseded"])
     _show_basis(explanation, whole=whole)
     _show_evidence(explanation, whole=whole)
 
@@ -171,14 +166,14 @@ def _show_verdicts(explanation: dict[str, Any]) -> None:
     if rows:
         heads = ["", "requirement", "verdict", "what happened, or what is missing"]
         _table("Judged, and not fulfilled or not known", heads, rows, lines=True)
-    rows = [
+    fulfilled = [
         (wording.RIGHT, v["requirement"], v.get("required", ""), "\n".join(wording.said(v)), v["version"])
         for v in given
         if v["status"] == "conforming"
     ]
-    if rows:
+    if fulfilled:
         heads = ["", "requirement", "what is required", "since", "version"]
-        _table("Judged, and conforming", heads, rows, keep=["requirement", "since"])
+        _table("Judged, and conforming", heads, fulfilled, keep=["requirement", "since"])
     for why, ids in wording.silent(explanation):
         _say(f"{why}: {', '.join(ids)}")
     if explanation["changed_documents"]:
@@ -186,6 +181,15 @@ def _show_verdicts(explanation: dict[str, Any]) -> None:
             f"Changed since it was judged: {', '.join(explanation['changed_documents'])}. The verdicts are those of "
             "then; steps and limits are told by the documents as they are now. The next pass judges anew."
         )
+
+
+def _show_superseded(superseded: Sequence[Row]) -> None:
+    rows = [
+        (s["requirement"], s["status"], s["reason"], screen.when(s["learned_at"]), screen.when(s["superseded_at"]))
+        for s in superseded
+    ]
+    if rows:
+        _table("Said before, and no longer", ["requirement", "verdict", "reason", "said", "until"], rows)
 
 
 def _show_basis(explanation: dict[str, Any], *, whole: bool) -> None:
