@@ -92,6 +92,7 @@ def _save(
         "since": min(since, default=None),
         "actor": save.actor,
         "changes": list(_changes(save, events, names, first=not number)),
+        "assumed": not number and (beside.missed_after > 0 or any(one.missed for one in beside.saves)),
         "state": save.state,
         "move": save.move,
         "steps": list(save.steps),

@@ -47,7 +47,9 @@ def changed(row: Row) -> list[str]:
         case "fold":
             return list(_put_away(row))
         case "opened":
-            return ["opened", *(f"{c['field']}: {value(c['new'])}" for c in row["changes"] if c["field"] != "opened")]
+            assumed = ["(where no change of a value was read: as it is now)"] if row["assumed"] else []
+            values = (f"{c['field']}: {value(c['new'])}" for c in row["changes"] if c["field"] != "opened")
+            return ["opened", *assumed, *values]
     lines = [f"{c['field']}: {changes(c)}" for c in row["changes"]]
     return lines or ["(a save whose content was not asked for)"]
 

@@ -22,7 +22,7 @@ from tests.seeded.desk import desk
 pytestmark = pytest.mark.timeout(300)
 SCRIPT = '<script>alert("x")</script>'
 ESCAPE = "\x1b[31mred\u202e"
-OPEN, DEVIATING, GAPS, LONG, NASTY = (f"INC{10000 + place:07d}" for place in range(1, 6))
+OPEN, DEVIATING, GAPS, NASTY, LONG = (f"INC{10000 + place:07d}" for place in range(1, 6))
 SAVES = 1000
 WIDTH = 100
 OFFICE = {
@@ -52,8 +52,8 @@ def _tables(now: datetime) -> dict[str, Any]:
         incident(1, now - timedelta(hours=2), [(0.5, work)], **moderate),
         incident(2, now - timedelta(days=20), [(1, resolve), (9, {"state": "7"})], **moderate),
         incident(3, now - timedelta(days=20), ended, **moderate),
-        incident(4, now - timedelta(days=30), [(0.1, work), *passed_on, (150, resolve), (160, {"state": "7"})]),
-        incident(5, now - timedelta(days=20), ended, category=f"{SCRIPT}{ESCAPE}"),
+        incident(4, now - timedelta(days=20), ended, category=f"{SCRIPT}{ESCAPE}"),
+        incident(5, now - timedelta(days=30), [(0.1, work), *passed_on, (150, resolve), (160, {"state": "7"})]),
     ]
     gaps = lives[2][0]
     return {
