@@ -20,8 +20,10 @@ from itsms_sync.conformance.approvals import (
 from itsms_sync.conformance.assignment import ping_pong
 from itsms_sync.conformance.control_flow import forbidden_transition, reopened, skipped_step, wrong_track
 from itsms_sync.conformance.data import field_at_gate, priority_by_matrix
+from itsms_sync.conformance.ending import touched_after_close
 from itsms_sync.conformance.history import History
 from itsms_sync.conformance.linkage import linked_late, not_linked, not_reviewed
+from itsms_sync.conformance.loops import rework_loop
 from itsms_sync.conformance.order import wrong_order
 from itsms_sync.conformance.time import late_resolution, late_response
 
@@ -118,6 +120,23 @@ CHECKS: dict[str, Check] = {
             ),
         ),
         Check(
+            "CF4",
+            1,
+            "rework loop",
+            rework_loop,
+            "The case returned from a later phase to an earlier one more often than is allowed.",
+            "history of the state",
+            "S3",
+            "8.6.1, 8.5.1",
+            (
+                ("waiting and being taken up again", "is no return: states of waiting are no phases"),
+                ("a single rejection or reopening", "stays within what is allowed"),
+                ("unmapped states", "make no return, and none undone; without enough returns the case is unknown"),
+                GAP,
+                LATE_START,
+            ),
+        ),
+        Check(
             "CF5",
             2,
             "reopen",
@@ -130,6 +149,27 @@ CHECKS: dict[str, Check] = {
                 ("unmapped states", "undo nothing before them and are unknown where they may have been a return"),
                 ("the tool's counter", "decides across a gap; where it tells of more than the history, it is unknown"),
                 GAP,
+            ),
+        ),
+        Check(
+            "CF6",
+            1,
+            "touched after close",
+            touched_after_close,
+            "A person changed what a field said while the case was closed.",
+            "history of the state and of the fields, with actors",
+            "S2",
+            "7.5",
+            (
+                ("fields that may be edited after the closing", "are not named by the requirement"),
+                (
+                    "an empty field that is filled in late",
+                    "is told by DA1 on that field, and changes nothing that was said",
+                ),
+                ("automatic jobs and integrations", "system accounts may edit; an actor that is not known is unknown"),
+                ("the save that closes the case, or opens it again", "is none after the closing"),
+                GAP,
+                LATE_START,
             ),
         ),
         Check(
@@ -378,8 +418,6 @@ CHECKS: dict[str, Check] = {
 UNWRITTEN = "no check is written yet"
 
 NOT_OFFERED: dict[str, tuple[str, str]] = {
-    "CF4": ("rework loop", UNWRITTEN),
-    "CF6": ("touched after close", UNWRITTEN),
     "CF7": ("resolved without work", UNWRITTEN),
     "CF8": ("approval loop", UNWRITTEN),
     "CF9": ("cancelled after work", UNWRITTEN),

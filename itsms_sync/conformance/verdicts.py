@@ -49,6 +49,7 @@ DOES_NOT_APPLY = "does not apply"
 NO_APPROVAL = "no approval was given"
 NOT_APPROVED = "not approved"
 NOT_STARTED = "work not started"
+NOT_CLOSED = "not closed"
 
 VERDICTS = {
     "case": pl.UInt32,

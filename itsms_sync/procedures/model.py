@@ -173,12 +173,32 @@ class StepsInOrder(Demand):
     check: Literal["CF3"]
 
 
+class FewReturns(Demand):
+    """CF4: a case does not go back to an earlier phase again and again."""
+
+    check: Literal["CF4"]
+    phases: Annotated[tuple[str, ...], Field(min_length=2)]
+    """States in the order in which a case passes them. Others, as those of waiting, are no phases."""
+    most: Annotated[int, Field(ge=0)]
+    """So many returns to an earlier phase are allowed."""
+
+
 class NotReopened(Demand):
     """CF5: a resolved or closed case does not come back."""
 
     check: Literal["CF5"]
     counter: Slug | None = None
     """Attribute with the tool's own counter of reopenings: a second witness where history has gaps."""
+
+
+class UntouchedAfterClose(Demand):
+    """CF6: what a closed case says is not changed any more."""
+
+    check: Literal["CF6"]
+    fields: Annotated[tuple[Slug, ...], Field(min_length=1)]
+    """Attributes that stay as they were; others may still be edited."""
+    states: Annotated[tuple[str, ...], Field(min_length=1)]
+    """States in which the case is closed."""
 
 
 class FieldAtGate(Demand):
@@ -344,7 +364,9 @@ Requirement = Annotated[
     StepDone
     | DocumentedTransitions
     | StepsInOrder
+    | FewReturns
     | NotReopened
+    | UntouchedAfterClose
     | FieldAtGate
     | PriorityByMatrix
     | RespondedInTime
@@ -551,7 +573,7 @@ def _texts_of(requirement: Demand) -> Iterable[str]:
             return requirement.requesters
         case ApproverNotImplementer():
             return requirement.implementers
-        case FieldsAtApproval() | Reviewed():
+        case FieldsAtApproval() | Reviewed() | UntouchedAfterClose():
             return requirement.fields
         case TrackKept():
             fixed = () if requirement.fixed is None else (requirement.fixed,)
@@ -582,6 +604,10 @@ def _states_of(requirement: Demand) -> Iterator[tuple[str, Iterable[str]]]:
     match requirement:
         case StagesApproved() | FieldsAtApproval() | ApprovedBeforeStart():
             yield "stages", requirement.stages
+        case UntouchedAfterClose():
+            yield "states", requirement.states
+        case FewReturns():
+            yield "phases", requirement.phases
         case ApproverNotImplementer():
             yield "during", requirement.during
 
@@ -589,6 +615,8 @@ def _states_of(requirement: Demand) -> Iterator[tuple[str, Iterable[str]]]:
 def _lacks_of(requirement: Demand) -> Iterator[str]:
     """What is wrong among the keys of one requirement."""
     match requirement:
+        case FewReturns() if len(set(requirement.phases)) < len(requirement.phases):
+            yield "phases are in order: each stands there once"
         case Reviewed(tasks=(), fields=()):
             yield "a review shows in tasks or in fields: name at least one"
         case ApproverNotImplementer(task_types=(), implementers=()):

@@ -101,7 +101,7 @@ class Desk:
     people: Mapping[str, Person]
     groups: Mapping[str, str]
     records: tuple[Record, ...]
-    breaches: tuple[Mapping[str, str], ...]
+    breaches: tuple[Mapping[str, Any], ...]
     look_alikes: tuple[Mapping[str, str], ...]
     unknown: tuple[Mapping[str, str], ...]
     named: frozenset[str]
@@ -116,7 +116,7 @@ def desk() -> Desk:
 
 @cache
 def over_the_edge() -> Desk:
-    """The same desk with each look-alike pushed over the edge; ``breaches`` has what they break besides the 24."""
+    """The same desk with each look-alike pushed over the edge; ``breaches`` has what they break, too."""
     told = _document(FILE)
     edges = {edge["case"]: edge for edge in _document(EDGES)}
     told["records"] = [_pushed(given, edges.get(given["case"], {})) for given in told["records"]]
