@@ -28,9 +28,9 @@ from itsms_sync.store.related import OtherRecord, Relation
 
 JUDGED_PARTS = ("approvals", "tasks")
 LOOKED_AT_BY = {
-    "approvals": ("RO1", "RO2", "RO4", "DA3", "TI6"),
-    "tasks": ("RO2", "LI4"),
-    "links": ("LI1", "LI9"),
+    "approvals": ("RO1", "RO2", "RO4", "DA3", "TI6", "CF8"),
+    "tasks": ("RO2", "LI4", "CF12"),
+    "links": ("LI1", "LI9", "CF7", "CF12"),
 }
 """Part -> checks that read it."""
 OWN_TICKETS = "corrective_action"
@@ -347,9 +347,10 @@ class Chains:
             part.audited_fields() if self._audited[source.id, part.kind] else frozenset(),
             self._accounts[source.name],
         )
-        if role == "tasks":  # a task that vanished was held and done as far as it stood
-            return tasks(facts, part, self._now)
         gone = [record for record in records if record.gone_at is not None and record.gone_at <= self._now]
+        if role == "tasks":  # a task that vanished was held and done as far as it stood
+            vanished = pl.col("id").is_in([record.native_id for record in gone]).alias("gone")
+            return tasks(facts, part, self._now).with_columns(vanished)
         return _lost(approvals(facts, part, self._now), gone, owner_of, saves)
 
     # --- links

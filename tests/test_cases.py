@@ -142,11 +142,15 @@ class Approval(Strict):
 
 
 class Task(Strict):
+    """``by``: who brought it into its state; ``gone``: it vanished from the source as it stands."""
+
     type: str | None
     state: str | None = "open"
     opened: datetime
     ended: datetime | None = None
     workers: tuple[str, ...] = ()
+    by: str | None = None
+    gone: bool = False
 
     def row(self, number: int, now: datetime) -> dict[str, Any]:
         over = self.ended is None or self.ended <= now
@@ -159,6 +163,8 @@ class Task(Strict):
             "ended_at": millis(self.ended) if self.ended is not None and over else None,
             "exact": True,
             "workers": list(self.workers),
+            "human": self.by != TIMER if over and self.by is not None else None,
+            "gone": self.gone,
         }
 
 

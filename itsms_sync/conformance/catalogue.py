@@ -20,10 +20,10 @@ from itsms_sync.conformance.approvals import (
 from itsms_sync.conformance.assignment import ping_pong
 from itsms_sync.conformance.control_flow import forbidden_transition, reopened, skipped_step, wrong_track
 from itsms_sync.conformance.data import field_at_gate, priority_by_matrix
-from itsms_sync.conformance.ending import touched_after_close
+from itsms_sync.conformance.ending import cancelled_after_work, children_left, resolved_unread, touched_after_close
 from itsms_sync.conformance.history import History
 from itsms_sync.conformance.linkage import linked_late, not_linked, not_reviewed
-from itsms_sync.conformance.loops import rework_loop
+from itsms_sync.conformance.loops import approval_loop, flapping, rework_loop
 from itsms_sync.conformance.order import wrong_order
 from itsms_sync.conformance.time import late_resolution, late_response
 
@@ -164,10 +164,84 @@ CHECKS: dict[str, Check] = {
                 ("fields that may be edited after the closing", "are not named by the requirement"),
                 (
                     "an empty field that is filled in late",
-                    "is told by DA1 on that field, and changes nothing that was said",
+                    "changes nothing that was said; DA1 on that field tells it",
                 ),
                 ("automatic jobs and integrations", "system accounts may edit; an actor that is not known is unknown"),
                 ("the save that closes the case, or opens it again", "is none after the closing"),
+                GAP,
+                LATE_START,
+            ),
+        ),
+        Check(
+            "CF7",
+            1,
+            "resolved without work",
+            resolved_unread,
+            "A person resolved the case within a time in which nobody can have worked on it, without a state of work, "
+            "without a save in between and without a note.",
+            "history of the state and of the notes, with actors; links",
+            "S3",
+            "8.6.1",
+            (
+                ("resolved at first contact", "the shipped procedure leaves it out by a condition"),
+                ("recorded after the fact", "time counts from when it was opened, not from when it was recorded"),
+                (
+                    "monitoring that clears itself, and cases resolved with their problem",
+                    "system accounts are no persons",
+                ),
+                ("child of a major incident", "is resolved with it: links in the named roles leave it out"),
+                ("who resolved it is not known", "unknown"),
+                GAP,
+                LATE_START,
+                UNREAD,
+            ),
+        ),
+        Check(
+            "CF8",
+            1,
+            "approval loop",
+            approval_loop,
+            "The case was put to approval and rejected more often than is allowed.",
+            "approvals with decision and time",
+            "S4",
+            "8.5.1.3",
+            (
+                ("taken back when the case is put on hold", "is no rejection"),
+                ("rejected by several who were asked together", "is rejected once"),
+                ("decision or time of an approval not known", "unknown where it matters"),
+                UNREAD,
+            ),
+        ),
+        Check(
+            "CF9",
+            1,
+            "cancelled after work",
+            cancelled_after_work,
+            "The case was cancelled after it had been in a state of work for longer than is allowed.",
+            "history of the state",
+            "S3",
+            "8.6.1, 8.5.1",
+            (
+                ("genuine duplicates", "the shipped procedure leaves them out by a condition"),
+                ("a look at it before it is cancelled", "is within the time that is allowed; waiting is no work"),
+                ("stamps that go back", "unknown"),
+                GAP,
+                LATE_START,
+            ),
+        ),
+        Check(
+            "CF10",
+            1,
+            "state flapping",
+            flapping,
+            "Persons changed the state many times in a short time, back to a state that they had left in it.",
+            "history of the state, with actors",
+            "S4",
+            "8.1",
+            (
+                ("straight through all states at once, as in a bulk edit", "comes back to no state"),
+                ("echo between two tools", "system accounts do not count; an actor that is not known is unknown"),
+                ("unmapped states", "make no change, and leave a case without enough of them unknown"),
                 GAP,
                 LATE_START,
             ),
@@ -189,6 +263,25 @@ CHECKS: dict[str, Check] = {
                 ("two tools", "in Jira a transition around the board is seen by the states that it leaves out"),
                 GAP,
                 LATE_START,
+            ),
+        ),
+        Check(
+            "CF12",
+            1,
+            "open or cancelled child at close",
+            children_left,
+            "A task or a case that belongs to it was left open when the gate was reached, or a task was called off.",
+            "tasks with type, state and who ended them; links with the state of the other case",
+            "S2",
+            "8.5.1.3",
+            (
+                ("cancelled by a workflow", "as what is left at the review: counts neither way, unless it shall count"),
+                ("cancelled, and done by another task of its type", "is done"),
+                ("brought to its end soon after the gate", "is in time within the grace of the requirement"),
+                ("opened after the gate", "did not belong to it then"),
+                ("a task that vanished", "is unknown, unless it had ended"),
+                ("who cancelled it is not known", "unknown"),
+                UNREAD,
             ),
         ),
         Check(
@@ -418,11 +511,6 @@ CHECKS: dict[str, Check] = {
 UNWRITTEN = "no check is written yet"
 
 NOT_OFFERED: dict[str, tuple[str, str]] = {
-    "CF7": ("resolved without work", UNWRITTEN),
-    "CF8": ("approval loop", UNWRITTEN),
-    "CF9": ("cancelled after work", UNWRITTEN),
-    "CF10": ("state flapping", UNWRITTEN),
-    "CF12": ("open or cancelled child at close", UNWRITTEN),
     "CF13": ("low conformance of a period", "figures of periods; `assess` tells how many cases follow the flow"),
     "RO3": ("unauthorised approver", "who was allowed to approve, with its history"),
     "RO5": ("no owner", UNWRITTEN),

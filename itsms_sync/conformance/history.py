@@ -14,12 +14,15 @@ from itsms_sync.conformance.verdicts import ALWAYS, NOT_READ, Rule, Status
 from itsms_sync.procedures.model import (
     DID,
     ApprovedBeforeStart,
+    ChildrenEnded,
     Demand,
     FieldAtGate,
     Limit,
     LinkedAtGate,
     LinkedInTime,
+    NotCancelledAfterWork,
     NotReopened,
+    NotResolvedUnread,
     PriorityByMatrix,
     Procedure,
     Quorum,
@@ -281,11 +284,14 @@ def _asked(procedure: Procedure) -> Iterator[tuple[str, pl.Expr]]:
 
 def _asked_by(procedure: Procedure, requirement: Demand) -> Iterator[tuple[str, pl.Expr]]:
     match requirement:
-        case StepDone() | FieldAtGate() | Reviewed() | LinkedAtGate():
+        case StepDone() | FieldAtGate() | Reviewed() | LinkedAtGate() | ChildrenEnded():
             for name in requirement.gate:
                 yield f"done_{name}", pl.col(f"is_{name}")
-        case StagesApproved(before=name):
+        case StagesApproved(before=name) | NotCancelledAfterWork(cancel=name):
             yield f"done_{name}", pl.col(f"is_{name}")
+        case NotResolvedUnread():
+            for name in (*requirement.gate, requirement.work):
+                yield from _done_or_untold(name)
         case ApprovedBeforeStart(start=name) | LinkedInTime(after=name):
             yield from _done_or_untold(name)
         case StepsInOrder():

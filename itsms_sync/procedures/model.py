@@ -183,6 +183,50 @@ class FewReturns(Demand):
     """So many returns to an earlier phase are allowed."""
 
 
+class NotResolvedUnread(Demand):
+    """CF7: a case is not resolved at once, without any work and without a word."""
+
+    check: Literal["CF7"]
+    work: Slug
+    """Activity that shows work."""
+    gate: Annotated[tuple[Slug, ...], Field(min_length=1)]
+    limit: timedelta = timedelta(minutes=2)
+    """Whoever takes so long may have worked on it."""
+    notes: tuple[Slug, ...] = ()
+    """Attributes in which it is said what was done; one of them is enough."""
+    roles: tuple[Slug, ...] = ()
+    """What another record is to a case that is resolved together with it."""
+
+
+class NotCancelledAfterWork(Demand):
+    """CF9: a case that was worked on is not cancelled."""
+
+    check: Literal["CF9"]
+    cancel: Slug
+    """Activity that shows the cancellation."""
+    work: Annotated[tuple[str, ...], Field(min_length=1)]
+    """States in which it is worked on."""
+    limit: timedelta = timedelta(minutes=30)
+    """So long somebody may look at it before it is cancelled."""
+
+
+class FewRejections(Demand):
+    """CF8: a case is not put to approval and rejected again and again."""
+
+    check: Literal["CF8"]
+    most: Annotated[int, Field(ge=0)] = 2
+    """So many rejections are allowed; what is rejected by several who were asked together is rejected once."""
+
+
+class NoFlapping(Demand):
+    """CF10: the state does not change to and fro in a short time."""
+
+    check: Literal["CF10"]
+    changes: Annotated[int, Field(ge=2)] = 4
+    """So many changes of state by persons, with which the case comes back to a state that it had left."""
+    within: timedelta = timedelta(minutes=10)
+
+
 class NotReopened(Demand):
     """CF5: a resolved or closed case does not come back."""
 
@@ -353,6 +397,21 @@ class TrackKept(Demand):
         return tuple(name for track in self.tracks.values() for name in (*track.needs, *track.forbids))
 
 
+class ChildrenEnded(Demand):
+    """CF12: what belongs to a case was brought to its end when the case reaches the gate, and was not called off."""
+
+    check: Literal["CF12"]
+    tasks: tuple[str, ...] = ()
+    """Types of tasks."""
+    roles: tuple[Slug, ...] = ()
+    """What other cases of the same process are to this one."""
+    gate: Annotated[tuple[Slug, ...], Field(min_length=1)]
+    grace: timedelta = timedelta(0)
+    """So long after the gate they may still be brought to their end."""
+    workflow_cancels: bool = False
+    """Whether a task counts as called off, too, that a system account cancelled, as workflows do with what is left."""
+
+
 class NotJudged(Demand):
     """A requirement that no check of this version can judge; it is listed with what is missing, never passed over."""
 
@@ -381,6 +440,11 @@ Requirement = Annotated[
     | Reviewed
     | LinkedAtGate
     | TrackKept
+    | ChildrenEnded
+    | NotResolvedUnread
+    | NotCancelledAfterWork
+    | FewRejections
+    | NoFlapping
     | NotJudged,
     Field(discriminator="check"),
 ]
@@ -575,6 +639,8 @@ def _texts_of(requirement: Demand) -> Iterable[str]:
             return requirement.implementers
         case FieldsAtApproval() | Reviewed() | UntouchedAfterClose():
             return requirement.fields
+        case NotResolvedUnread():
+            return requirement.notes
         case TrackKept():
             fixed = () if requirement.fixed is None else (requirement.fixed,)
             return (*fixed, *(name for track in requirement.tracks.values() for name in track.fields))
@@ -584,8 +650,12 @@ def _texts_of(requirement: Demand) -> Iterable[str]:
 
 def _activities_of(requirement: Demand) -> tuple[str, ...]:
     match requirement:
-        case StepDone() | FieldAtGate() | Reviewed() | LinkedAtGate():
+        case StepDone() | FieldAtGate() | Reviewed() | LinkedAtGate() | ChildrenEnded():
             return requirement.gate
+        case NotResolvedUnread():
+            return (*requirement.gate, requirement.work)
+        case NotCancelledAfterWork():
+            return (requirement.cancel,)
         case RespondedInTime():
             return (requirement.response,)
         case StagesApproved():
@@ -608,6 +678,8 @@ def _states_of(requirement: Demand) -> Iterator[tuple[str, Iterable[str]]]:
             yield "states", requirement.states
         case FewReturns():
             yield "phases", requirement.phases
+        case NotCancelledAfterWork():
+            yield "work", requirement.work
         case ApproverNotImplementer():
             yield "during", requirement.during
 
@@ -617,6 +689,8 @@ def _lacks_of(requirement: Demand) -> Iterator[str]:
     match requirement:
         case FewReturns() if len(set(requirement.phases)) < len(requirement.phases):
             yield "phases are in order: each stands there once"
+        case ChildrenEnded(tasks=(), roles=()):
+            yield "what belongs to a case are tasks or linked cases (roles): name at least one"
         case Reviewed(tasks=(), fields=()):
             yield "a review shows in tasks or in fields: name at least one"
         case ApproverNotImplementer(task_types=(), implementers=()):

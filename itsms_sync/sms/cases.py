@@ -61,9 +61,12 @@ TASKS: dict[str, pl.DataType | type[pl.DataType]] = {
     "ended_at": pl.Int64,
     "exact": pl.Boolean,
     "workers": pl.List(pl.String),
+    "human": pl.Boolean,
+    "gone": pl.Boolean,
 }
 """One row per task. ``state``: open, work, done, incomplete, skipped, cancelled, or null = not known; ``ended_at`` (ms)
-as ``decided_at``; ``workers``: the persons who held it while it was open."""
+as ``decided_at``; ``workers``: the persons who held it while it was open; ``human``: whether a person brought it into
+the state in which it is, null = not known; ``gone``: it stands as it was when it vanished from its source."""
 
 LINKS = {
     "case": pl.UInt32,

@@ -57,6 +57,8 @@ def tasks(facts: PartFacts, part: Part, now: int) -> pl.DataFrame:
         pl.col("first_at").alias("opened_at"),
         pl.when(pl.col("state").is_in(ENDED)).then("since").alias("ended_at"),
         pl.col("all_worker").alias("workers"),
+        (~pl.col("actor").is_in(sorted(facts.system_accounts))).alias("human"),
+        pl.lit(False).alias("gone"),
     )
     return rows.select(pl.col(name).cast(type_) for name, type_ in TASKS.items()).sort("case", "opened_at", "id")
 

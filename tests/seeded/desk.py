@@ -51,13 +51,13 @@ class Approval:
 
 @dataclass(frozen=True)
 class Task:
-    """A piece of a change that one person did."""
+    """A piece of a change for one person: ``open`` until it was ended as ``state`` says, perhaps without a start."""
 
     type: str
     who: str
     opened: datetime
-    started: datetime
-    ended: datetime
+    started: datetime | None
+    ended: datetime | None
     state: str
 
 
@@ -176,9 +176,6 @@ def _record(case: str, given: Mapping[str, Any], lives: Mapping[str, Any]) -> Re
     told = {**life, **given}
     opened = given["opened"] if isinstance(given["opened"], datetime) else _instant(given["opened"])
 
-    def at(offset: str) -> datetime:
-        return opened + span(offset)
-
     return Record(
         case,
         told["process"],
@@ -187,10 +184,7 @@ def _record(case: str, given: Mapping[str, Any], lives: Mapping[str, Any]) -> Re
         _values({**life["attributes"], **given.get("attributes", {})}, opened),
         tuple(_save(each, opened) for each in told["saves"]),
         tuple(_approval(each, opened) for each in told.get("approvals", ())),
-        tuple(
-            Task(each["type"], each["who"], at(each["opened"]), at(each["started"]), at(each["ended"]), each["state"])
-            for each in told.get("tasks", ())
-        ),
+        tuple(_task(each, opened) for each in told.get("tasks", ())),
         tuple(_link(role, to, opened) for role, to in told.get("links", {}).items()),
     )
 
@@ -214,6 +208,11 @@ def _save(given: Mapping[str, Any], opened: datetime) -> Save:
 def _approval(given: Mapping[str, str], opened: datetime) -> Approval:
     answered = opened + span(given["answered"]) if "answered" in given else None
     return Approval(given["stage"], given["who"], opened + span(given["asked"]), given["state"], answered)
+
+
+def _task(given: Mapping[str, str], opened: datetime) -> Task:
+    at = {name: opened + span(given[name]) for name in ("opened", "started", "ended") if name in given}
+    return Task(given["type"], given["who"], at["opened"], at.get("started"), at.get("ended"), given["state"])
 
 
 def _link(role: str, to: Any, opened: datetime) -> Link:

@@ -15,6 +15,8 @@ PROCESSES = ("incident", "service_request", "problem", "change")
 COUNTERPART = "customfield_10219"
 _FIRST_ID = 30_000
 _CHANGE_TASK = "10106"
+_OPEN = "10001"
+"""Status of a task."""
 _TYPES = {"incident": "10101", "service_request": "10105", "problem": "10103", "change": "10104"}
 _PEER_REVIEW, _PLANNING, _BOARD, _AWAITING = "10015", "10016", "10017", "10018"
 _TO_SUPPORT = "10007"
@@ -282,7 +284,10 @@ def _link(desk: Desk, link: Link, known: Mapping[str, str]) -> dict[str, Any]:
 
 def _sub_task(desk: Desk, task: Task, key: str, parent: str) -> dict[str, Any]:
     who = _author(desk, task.who)
-    moves = ((task.started, "10001", "10002"), (task.ended, "10002", "10004"))  # open, work in progress, completed
+    ended = {"open": _OPEN, "done": "10004", "cancelled": "10005"}[task.state]
+    begun = _OPEN if task.started is None else "10002"  # work in progress
+    moves = [(task.started, _OPEN, begun), (task.ended, begun, ended)]
+    resolution = {"resolution": "10401", "resolved": _iso(task.ended)} if task.ended else {}
     return {
         "key": key,
         "type": _CHANGE_TASK,
@@ -292,13 +297,13 @@ def _sub_task(desk: Desk, task: Task, key: str, parent: str) -> dict[str, Any]:
         "creator": who,
         "reporter": who,
         "assignee": who,
-        "status": "10004",
-        "resolution": "10401",
-        "resolved": _iso(task.ended),
+        "status": ended,
+        **resolution,
         "fields": {"customfield_10223": _TASK_TYPES[task.type]},
         "history": [
             {"at": _iso(at), "by": who, "items": [{"field": "status", "from": old, "to": new}]}
             for at, old, new in moves
+            if at is not None
         ],
     }
 

@@ -307,12 +307,13 @@ def _task(rows: dict[str, list[Row]], desk: Desk, record: Record, place: int, gi
         **_created(desk, given.opened, "timer"),
         "opened_at": _stamp(given.opened),
     }
-    done = {"done": "3", "incomplete": "4", "skipped": "7"}[given.state]
-    for checkpoint, (at, state) in enumerate(((given.started, "2"), (given.ended, done)), 1):
+    words = {"open": "1", "done": "3", "incomplete": "4", "skipped": "7", "cancelled": "7"}
+    moves = [(at, state) for at, state in ((given.started, "2"), (given.ended, words[given.state])) if at is not None]
+    for checkpoint, (at, state) in enumerate(moves, 1):
         by, stamp = user_name(desk.people[given.who]), _stamp(at)
         rows["sys_audit"].append(_audit("change_task", row, "state", state, by, checkpoint, stamp))
         row |= {"state": state, "sys_updated_on": stamp, "sys_updated_by": by, "sys_mod_count": str(checkpoint)}
-    return {**row, "active": "false", "closed_at": _stamp(given.ended)}
+    return row if given.ended is None else {**row, "active": "false", "closed_at": _stamp(given.ended)}
 
 
 def _created(desk: Desk, at: datetime, by: str) -> Row:

@@ -19,7 +19,8 @@ from tests.seeded.desk import Desk, desk, over_the_edge
 
 pytestmark = pytest.mark.timeout(300)
 CHECKS = {
-    *("CF1", "CF2", "CF5", "CF4", "CF6", "CF11", "DA1", "DA3", "DA6", "TI1", "TI2", "TI6", "ST3"),
+    *("CF1", "CF2", "CF4", "CF5", "CF6", "CF7", "CF8", "CF9", "CF10", "CF11", "CF12"),
+    *("DA1", "DA3", "DA6", "TI1", "TI2", "TI6", "ST3"),
     *("RO1", "RO2", "RO4", "LI1", "LI4", "LI9"),
 }
 PROCESSES = ["incident", "service_request", "problem", "change"]
