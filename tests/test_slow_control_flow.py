@@ -218,7 +218,7 @@ def slow_unread(seen: View, demand: NotResolvedUnread) -> Said:
         return apart("gate not reached")
     at, before, resolving = seen.rows[gate].at, seen.rows[1:gate], seen.rows[gate]
     took = at - seen.rows[0].at
-    if took >= millis(demand.limit) or any(row.state == "implement" for row in seen.rows[: gate + 1]):
+    if took >= millis(demand.within) or any(row.state == "implement" for row in seen.rows[: gate + 1]):
         return conforming(at)
     if any(row.by_person for row in before) or any(resolving.values[name] for name in demand.notes):
         return conforming(at)
@@ -261,12 +261,12 @@ def slow_cancelled(seen: View, demand: NotCancelledAfterWork) -> Said:
         elif row.state in demand.work:
             possible += span
             worked += 0 if n == 0 and seen.lost else span
-    if worked > millis(demand.limit):
+    if worked > millis(demand.grace):
         hours, minutes = divmod(worked // MINUTE, 60)
         return deviating(at, f"cancelled after {hours} h {minutes} min of work")
     if seen.lost:
         return unknown(LOST, at)
-    if possible <= millis(demand.limit):
+    if possible <= millis(demand.grace):
         return conforming(at)
     return unknown(UNMAPPED if any(row.state is None for row in seen.rows[:gate]) else GAP, at)
 
@@ -423,11 +423,11 @@ def demanding() -> Procedure:
         demanded("CHG-C8-UNTOUCHED", "X-UNTOUCHED"),
         demanded("CHG-C8-UNTOUCHED", "X-UNTOUCHED-LATE", fields=("risk",), states=("review", "closed")),
         moved("INC-I8-UNREAD", "X-UNREAD", **unread, notes=("review_comments",), roles=("trigger",)),
-        moved("INC-I8-UNREAD", "X-UNREAD-LONG", **unread, notes=(), roles=(), limit=timedelta(minutes=5)),
+        moved("INC-I8-UNREAD", "X-UNREAD-LONG", **unread, notes=(), roles=(), within=timedelta(minutes=5)),
         demanded("CHG-C3-ROUNDS", "X-ROUNDS"),
         demanded("CHG-C3-ROUNDS", "X-ROUNDS-NEVER", most=0),
         demanded("CHG-C5-CANCELLED", "X-CANCELLED"),
-        demanded("CHG-C5-CANCELLED", "X-CANCELLED-LONG", work=("implement", "scheduled"), limit=timedelta(hours=1)),
+        demanded("CHG-C5-CANCELLED", "X-CANCELLED-LONG", work=("implement", "scheduled"), grace=timedelta(hours=1)),
         moved("INC-FLAPPING", "X-FLAPPING"),
         moved("INC-FLAPPING", "X-FLAPPING-SLOW", changes=3, within=timedelta(hours=1)),
         demanded("CHG-C6-LEFT", "X-LEFT", tasks=("testing", "review")),

@@ -213,7 +213,7 @@ def resolved_unread(history: History, requirement: NotResolvedUnread) -> pl.Data
         frame,
         [
             *at_gate(history, requirement.gate),
-            Rule(pl.col("took") >= requirement.limit // timedelta(milliseconds=1), Status.CONFORMING, at="gate_at"),
+            Rule(pl.col("took") >= requirement.within // timedelta(milliseconds=1), Status.CONFORMING, at="gate_at"),
             Rule((done <= pl.col("gate_row")) | with_word, Status.CONFORMING, at="gate_at"),
             Rule(~pl.col("by_person"), Status.NOT_APPLICABLE, BY_SYSTEM),
             Rule(_is_linked(history, requirement.roles), Status.NOT_APPLICABLE, WITH_ANOTHER),
@@ -255,7 +255,7 @@ def cancelled_after_work(history: History, requirement: NotCancelledAfterWork) -
     """CF9. Two sums: ``worked`` while it was certainly worked on, ``possible`` whenever it may have been."""
     frame = with_gate(history, [requirement.cancel])
     frame = frame.join(_worked(history, frame, requirement.work), on="case", how="left", maintain_order="left")
-    limit, worked = requirement.limit // timedelta(milliseconds=1), pl.col("worked")
+    limit, worked = requirement.grace // timedelta(milliseconds=1), pl.col("worked")
     took = phrase("cancelled after ", worked // 3_600_000, " h ", worked // 60_000 % 60, " min of work")
     return decide(
         frame,

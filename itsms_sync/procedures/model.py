@@ -190,7 +190,7 @@ class NotResolvedUnread(Demand):
     work: Slug
     """Activity that shows work."""
     gate: Annotated[tuple[Slug, ...], Field(min_length=1)]
-    limit: timedelta = timedelta(minutes=2)
+    within: timedelta = timedelta(minutes=2)
     """Whoever takes so long may have worked on it."""
     notes: tuple[Slug, ...] = ()
     """Attributes in which it is said what was done; one of them is enough."""
@@ -206,7 +206,7 @@ class NotCancelledAfterWork(Demand):
     """Activity that shows the cancellation."""
     work: Annotated[tuple[str, ...], Field(min_length=1)]
     """States in which it is worked on."""
-    limit: timedelta = timedelta(minutes=30)
+    grace: timedelta = timedelta(minutes=30)
     """So long somebody may look at it before it is cancelled."""
 
 
