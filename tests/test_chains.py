@@ -52,7 +52,7 @@ mappings:
           resolve: {when: "state = 'resolved'"}
           close: {when: "state = 'closed'"}
         links:
-          parent: {field: parent, to: incident}
+          parent: {field: parent, to: incident, inverse: child}
           problem: {field: problem, to: problem}
           change: {field: change, to: change, inverse: trigger}
       problem:
@@ -75,6 +75,12 @@ mappings:
             attributes:
               approver: {field: approver, type: person}
               state: {field: state, values: {yes: approved, ask: requested}}
+          tasks:
+            kind: task
+            case: of
+            attributes:
+              type: {field: type}
+              state: {field: state, values: {new: open, off: cancelled}}
         links:
           trigger: {field: trigger, to: [incident, problem]}
           trigger_elsewhere: {field: elsewhere, system: dev, by: label, to: problem}
@@ -116,6 +122,7 @@ procedures:
         via: [parent]
         after: resolve
         limit: {time: P4D}
+      - {id: INC-CHILDREN, check: CF12, roles: [child], gate: [close]}
   - process: problem
     requirements:
       - {id: PRB-CHANGE, check: LI9, roles: [change], gate: [close]}
@@ -124,6 +131,7 @@ procedures:
       - {id: CHG-SELF, check: RO1, requesters: [requester]}
       - {id: CHG-ALL, check: RO4, stages: {new: all}, before: close}
       - {id: CHG-TRIGGER, check: LI9, roles: [trigger, trigger_elsewhere], gate: [close]}
+      - {id: CHG-TASKS, check: CF12, tasks: [test], gate: [close]}
 """
 
 SAID = dict.fromkeys(("title", "drift", "where", "why", "proof"), "said") | {
@@ -168,7 +176,7 @@ def library() -> Library:
 
 
 LIBRARY = library()
-KINDS = {"desk": ("incident", "problem", "change", "approval"), "dev": ("issue",)}
+KINDS = {"desk": ("incident", "problem", "change", "approval", "task"), "dev": ("issue",)}
 
 
 class Site:
@@ -311,6 +319,28 @@ def test_an_approval_that_vanished_unanswered_may_have_been_withdrawn(
     assert status == site.status("CHG1", "CHG-ALL")
 
 
+def test_a_task_that_vanished_while_it_was_open_may_have_been_made_in_vain(site: Site) -> None:
+    site.learn("desk", *closed("change", "chg1"))
+    site.learn("desk", record("task", "tsk1", of="chg1", type="test"))
+    site.judge()
+    assert "deviating" == site.status("CHG1", "CHG-TASKS")
+    with site.engine.begin() as connection:
+        id_ = connection.execute(select(schema.record.c.id).where(schema.record.c.native_id == "tsk1")).scalar_one()
+        bury(connection, [(id_, Fate("tsk1", What.DELETED.value, at=T0 + DAY))], NOW)
+    assert 1 == site.judge()
+    assert ("unknown", "type or state of a task not known") == site.verdicts()["CHG1", "CHG-TASKS"]
+
+
+@pytest.mark.parametrize(("actor", "status"), [("p_ann", "deviating"), ("p_rule", None), (None, "unknown")])
+def test_who_cancelled_a_task_is_told_by_its_history(site: Site, actor: str | None, status: str | None) -> None:
+    site.ingested["desk"].store_directory(Directory([Person(("p_rule",), True, True)], []), T0)
+    site.learn("desk", *closed("change", "chg1"))
+    cancelled = Event("tsk1", "state", "new", "off", T0 + 1, actor, "audit", "off", 1)
+    site.learn("desk", record("task", "tsk1", at=T0 + 1, of="chg1", type="test", state="off"), cancelled)
+    site.judge()
+    assert status == site.status("CHG1", "CHG-TASKS")
+
+
 def test_one_person_is_known_by_the_address_in_both_systems(site: Site) -> None:
     desk, dev = site.ingested["desk"], site.ingested["dev"]
     mail = desk.border.person("email", "ann@example.com")
@@ -325,6 +355,16 @@ def test_one_person_is_known_by_the_address_in_both_systems(site: Site) -> None:
 
 
 # --- links
+
+
+def test_a_case_sees_those_that_name_it_as_their_parent(site: Site) -> None:
+    site.learn("desk", *closed("incident", "inc1"))
+    site.learn("desk", record("incident", "inc2", parent="inc1"))
+    site.judge()
+    assert "deviating" == site.status("INC1", "INC-CHILDREN")
+    site.learn("desk", *closed("incident", "inc2", parent="inc1"))
+    assert 2 == site.judge()
+    assert "conforming" == site.status("INC1", "INC-CHILDREN")
 
 
 def test_what_is_named_in_a_system_that_is_no_source_is_unknown(tmp_path: Path) -> None:
