@@ -320,13 +320,13 @@ def slow_children(seen: View, demand: ChildrenEnded) -> Said:
         return unknown(LOST, at)
     due = at + millis(demand.grace)
     meant = [row for row in seen.tasks if row["type"] in (*demand.tasks, None) and row["opened_at"] <= at]
-    tasks = [(_about_task(row, meant, due), f"task of {row['type']}") for row in meant] if demand.tasks else []
+    tasks = [(_about_task(row, meant, due, seen), f"task of {row['type']}") for row in meant] if demand.tasks else []
     cases = [(_about_case(row), row["role"].replace("_", " ")) for row in _linked(seen, demand, at)]
     found = [*tasks, *cases]
     off = sorted({name for what, name in found if what == "off"})
     left = sorted({name for what, name in found if what == "left"})
     if off:
-        return deviating(at, "called off: " + ", ".join(off))
+        return deviating(at, "not done: " + ", ".join(off))
     if left and seen.now > due:
         return deviating(due, "left open: " + ", ".join(left))
     if left:
@@ -339,7 +339,7 @@ def _linked(seen: View, demand: ChildrenEnded, at: int) -> list[PartRow]:
     return [row for row in links if row["at"] is None or row["at"] <= at]
 
 
-def _about_task(task: PartRow, all_: Sequence[PartRow], due: int) -> str:
+def _about_task(task: PartRow, all_: Sequence[PartRow], due: int, seen: View) -> str:
     is_open, ended = task["state"] in ("open", "work"), task["ended_at"]
     if task["type"] is None or task["state"] is None or (is_open and task["gone"]):
         return "task untold"
@@ -348,8 +348,11 @@ def _about_task(task: PartRow, all_: Sequence[PartRow], due: int) -> str:
     if ended is None or ended > due:
         return "left" if ended is not None and task["exact"] else "task untold"
     made = [one for one in all_ if one["type"] == task["type"] and one["state"] == "done" and one["ended_at"]]
-    if task["state"] in ("done", "incomplete") or any(one["ended_at"] <= due for one in made):
+    if task["state"] == "done" or any(one["ended_at"] <= due for one in made):
         return "well"
+    moves = [row.at for before, row in pairwise(seen.rows) if before.state != row.state]
+    if any(0 <= ended - at <= 5000 for at in moves):
+        return "by workflow"
     return {True: "off", False: "by workflow", None: "unsigned"}[task["human"]]
 
 

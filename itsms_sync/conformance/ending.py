@@ -34,6 +34,9 @@ from itsms_sync.conformance.verdicts import (
 from itsms_sync.procedures.model import ChildrenEnded, NotCancelledAfterWork, NotResolvedUnread, UntouchedAfterClose
 from itsms_sync.sms.cases import IS_LAST
 
+ONE_TRANSACTION = 5_000
+"""What one save brings about is written within so many ms after it."""
+
 
 def touched_after_close(history: History, requirement: UntouchedAfterClose) -> pl.DataFrame:
     """CF6. A save that closes the case, or closes it again, is none after it; nor is what a system account does."""
@@ -106,13 +109,13 @@ def children_left(history: History, requirement: ChildrenEnded) -> pl.DataFrame:
     frame = frame.with_columns(due.alias("due"), (due + 1).alias("overdue"))
     frame = _with_children(frame, [_tasks(history, frame, requirement), _cases(history, frame, requirement)])
     begun_before = COMPLETE_LOSS & (pl.col("gate_row") == pl.col("first_row"))
-    off, left = pl.col("called_off"), pl.col("left_open")
+    off, left = pl.col("not_done"), pl.col("left_open")
     return decide(
         frame,
         [
             *at_gate(history, requirement.gate),
             Rule(begun_before, Status.UNKNOWN, LOST, "gate_at"),
-            Rule(off != "", Status.DEVIATING, at="gate_at", detail=phrase("called off: ", off)),
+            Rule(off != "", Status.DEVIATING, at="gate_at", detail=phrase("not done: ", off)),
             Rule(
                 (left != "") & (pl.col("due") < history.now),
                 Status.DEVIATING,
@@ -134,8 +137,8 @@ def children_left(history: History, requirement: ChildrenEnded) -> pl.DataFrame:
 
 
 def _with_children(frame: pl.DataFrame, children: Sequence[pl.DataFrame]) -> pl.DataFrame:
-    """``frame`` with what is to be said of what belongs to each case: ``called_off`` and ``left_open`` name it."""
-    what, named = pl.col("what"), ("called_off", "left_open")
+    """``frame`` with what is to be said of what belongs to each case: ``not_done`` and ``left_open`` name it."""
+    what, named = pl.col("what"), ("not_done", "left_open")
     told = ("unsigned", "by_workflow", "task_untold", "case_untold", "ended_well")
     found = (
         pl.concat(children)
@@ -151,30 +154,38 @@ def _with_children(frame: pl.DataFrame, children: Sequence[pl.DataFrame]) -> pl.
 
 def _tasks(history: History, frame: pl.DataFrame, requirement: ChildrenEnded) -> pl.DataFrame:
     """The tasks that there were at the gate: ``case, what, name``."""
-    tasks = history.log.tasks.join(frame.select("case", "gate_at", "due"), on="case", how="inner")
+    tasks = history.log.tasks.join(frame.select("case", "gate_at", "due"), on="case", how="inner").with_row_index("nth")
     meant = pl.col("type").is_in(list(requirement.tasks)) | pl.col("type").is_null()
     tasks = tasks.filter(pl.lit(bool(requirement.tasks)) & meant, pl.col("opened_at") <= pl.col("gate_at"))
     state, in_time = pl.col("state"), pl.col("ended_at") <= pl.col("due")
-    done = ((state == "done") & in_time).fill_null(False).any().over("case", "type")
-    human = pl.lit(True) if requirement.workflow_cancels else pl.col("human")
-    open_ = state.is_in(["open", "work"])
-    vanished = open_ & pl.col("gone").fill_null(False)
+    made = ((state == "done") & in_time).fill_null(False).any().over("case", "type")
+    counts, open_ = pl.lit(requirement.workflow_cancels), state.is_in(["open", "work"])
     what = (
-        pl.when(pl.col("type").is_null() | state.is_null() | vanished)
+        pl.when(pl.col("type").is_null() | state.is_null() | (open_ & pl.col("gone").fill_null(False)))
         .then(pl.lit("task_untold"))
         .when(open_ | (~in_time & pl.col("exact")))
         .then(pl.lit("left_open"))
-        .when(in_time.fill_null(False).not_())
+        .when(~in_time.fill_null(False))
         .then(pl.lit("task_untold"))
-        .when(~state.is_in(["cancelled", "skipped"]) | done)
+        .when((state == "done") | made)
         .then(pl.lit("ended_well"))
-        .when(human)
-        .then(pl.lit("called_off"))
-        .when(human.is_null())
-        .then(pl.lit("unsigned"))
-        .otherwise(pl.lit("by_workflow"))
+        .when(~counts & (_with_the_case(history, tasks) | ~pl.col("human")))
+        .then(pl.lit("by_workflow"))
+        .when(counts | pl.col("human"))
+        .then(pl.lit("not_done"))
+        .otherwise(pl.lit("unsigned"))
     )
     return tasks.select("case", what.alias("what"), phrase("task of ", pl.col("type")).alias("name"))
+
+
+def _with_the_case(history: History, tasks: pl.DataFrame) -> pl.Expr:
+    """Whether a task was ended by the save with which its case came to another state: workflows cancel what is left in
+    the name of whoever moves the case.
+    """
+    moves = history.states.filter(~pl.col("first")).select("case", moved_at="at")
+    pairs = tasks.select("nth", "case", "ended_at").join(moves, on="case", how="inner")
+    found = pairs.filter((pl.col("ended_at") - pl.col("moved_at")).is_between(0, ONE_TRANSACTION))
+    return pl.col("nth").is_in(found["nth"].unique().implode())
 
 
 def _cases(history: History, frame: pl.DataFrame, requirement: ChildrenEnded) -> pl.DataFrame:

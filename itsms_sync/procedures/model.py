@@ -398,7 +398,7 @@ class TrackKept(Demand):
 
 
 class ChildrenEnded(Demand):
-    """CF12: what belongs to a case was brought to its end when the case reaches the gate, and was not called off."""
+    """CF12: what belongs to a case is done when the case reaches the gate, neither left open nor called off."""
 
     check: Literal["CF12"]
     tasks: tuple[str, ...] = ()
@@ -409,7 +409,9 @@ class ChildrenEnded(Demand):
     grace: timedelta = timedelta(0)
     """So long after the gate they may still be brought to their end."""
     workflow_cancels: bool = False
-    """Whether a task counts as called off, too, that a system account cancelled, as workflows do with what is left."""
+    """Whether a task counts, too, that was ended by a system account or in one save with a move of the case, as
+    workflows do with what is left open.
+    """
 
 
 class NotJudged(Demand):
