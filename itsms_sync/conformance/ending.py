@@ -42,7 +42,8 @@ def touched_after_close(history: History, requirement: UntouchedAfterClose) -> p
     """CF6. A save that closes the case, or closes it again, is none after it; nor is what a system account does."""
     entered = history.states.filter(IS_LAST)["at"]
     closed = pl.col("state").is_in(list(requirement.states))
-    frame = history.with_first(_edits(history, requirement))
+    later = _later(history, requirement)
+    frame = history.with_first(_edits(later, requirement))
     frame = frame.with_columns(pl.when(closed).then(entered).alias("closed_at"))
     return decide(
         frame,
@@ -51,7 +52,7 @@ def touched_after_close(history: History, requirement: UntouchedAfterClose) -> p
             Rule(~pl.col("signed"), Status.UNKNOWN, ACTOR, "bad_at"),
             Rule(pl.col("closed_at").is_null(), Status.NOT_APPLICABLE, NOT_CLOSED),
             Rule(pl.col("untold_state").is_not_null(), Status.UNKNOWN, UNMAPPED, "closed_at"),
-            *_not_told(history, requirement),
+            *_not_told(later, requirement),
             Rule(COMPLETE_LOSS, Status.UNKNOWN, LOST, "closed_at"),
             Rule(MISSED, Status.UNKNOWN, GAP, "closed_at"),
             Rule(ALWAYS, Status.CONFORMING, at="closed_at"),
@@ -61,20 +62,19 @@ def touched_after_close(history: History, requirement: UntouchedAfterClose) -> p
 
 def _later(history: History, requirement: UntouchedAfterClose) -> pl.DataFrame:
     """The saves before and after which the case was closed, with nothing missing between: it was closed meanwhile, too.
-    Beside each attribute what it ``was_…``.
+    Beside each attribute, ``now_…``, what it ``was_…``.
     """
-    names = requirement.fields
-    saves = history.saves.select(
-        *("case", "at", "human", "missed", "first", "state"),
-        pl.col("state").shift(1).alias("before"),
-        *(pl.col(name).cast(pl.String).alias(f"now_{name}") for name in names),
-        *(pl.col(name).cast(pl.String).shift(1).alias(f"was_{name}") for name in names),
+    saves, state = history.saves, pl.col("state")
+    stayed = state.is_in(list(requirement.states)) & (state == state.shift(1)) & ~pl.col("first")
+    rows = saves.select((stayed & (pl.col("missed") == 0)).fill_null(False).alias("later"))["later"].arg_true()
+    found = saves.select("case", "at", "human")[rows]
+    return found.with_columns(
+        *(saves[name].gather(rows).cast(pl.String).alias(f"now_{name}") for name in requirement.fields),
+        *(saves[name].gather(rows - 1).cast(pl.String).alias(f"was_{name}") for name in requirement.fields),
     )
-    stayed = pl.col("state").is_in(list(requirement.states)) & (pl.col("state") == pl.col("before"))
-    return saves.filter(~pl.col("first") & stayed & (pl.col("missed") == 0))
 
 
-def _edits(history: History, requirement: UntouchedAfterClose) -> pl.DataFrame:
+def _edits(later: pl.DataFrame, requirement: UntouchedAfterClose) -> pl.DataFrame:
     """``case, at, edit, signed`` (whether it is known that a person made it), ``preference``. What was empty and is
     filled in late is no change of what was said.
     """
@@ -84,7 +84,7 @@ def _edits(history: History, requirement: UntouchedAfterClose) -> pl.DataFrame:
     }
     names = (pl.when(when).then(pl.lit(in_words(name))) for name, when in changed.items())
     by_person = pl.col("human").is_not_null()
-    saves = _later(history, requirement).filter(pl.col("human").fill_null(True), pl.any_horizontal(*changed.values()))
+    saves = later.filter(pl.col("human").fill_null(True), pl.any_horizontal(*changed.values()))
     return saves.select(
         "case",
         "at",
@@ -94,10 +94,9 @@ def _edits(history: History, requirement: UntouchedAfterClose) -> pl.DataFrame:
     )
 
 
-def _not_told(history: History, requirement: UntouchedAfterClose) -> Iterator[Rule]:
-    saves = _later(history, requirement)
+def _not_told(later: pl.DataFrame, requirement: UntouchedAfterClose) -> Iterator[Rule]:
     for name in requirement.fields:
-        untold = saves.filter(pl.col(f"was_{name}").is_null() | pl.col(f"now_{name}").is_null())["case"]
+        untold = later.filter(pl.col(f"was_{name}").is_null() | pl.col(f"now_{name}").is_null())["case"]
         why = f"{NOT_DELIVERED}: {name}"
         yield Rule(pl.col("case").is_in(untold.unique().implode()), Status.UNKNOWN, why, "closed_at")
 
@@ -287,17 +286,17 @@ def _worked(history: History, frame: pl.DataFrame, work: Sequence[str]) -> pl.Da
     """Per case that reached the gate after its first save: ``worked`` and ``possible`` (ms up to the gate), and
     ``went_back``: whether a save has an earlier stamp than the one before.
     """
-    nth = pl.col("nth")
-    spans = history.saves.with_columns(
-        (pl.col("at").shift(-1) - pl.col("at")).alias("span"),
-        ((pl.col("missed").shift(-1) > 0) & ~pl.lit(frame["states_whole"]).gather(nth)).alias("cut"),
-        (pl.col("first") & pl.lit(frame["lost"]).gather(nth)).alias("late"),
-    ).filter(pl.col("row") < pl.lit(frame["gate_row"]).gather(nth))
-    at_work = pl.col("state").is_in(list(work))
+    before = frame.filter(pl.col("gate_row") > pl.col("first_row"))
+    whole, late = pl.col("states_whole"), pl.col("lost") & (pl.col("row") == pl.col("first_row"))
+    spans = before.select("case", "first_row", "lost", "states_whole", row=pl.int_ranges("first_row", "gate_row"))
+    spans = spans.explode("row")
+    here, after = history.saves[spans["row"]], history.saves[spans["row"] + 1]
+    spans = spans.with_columns(here["state"], after["missed"], (after["at"] - here["at"]).alias("span"))
+    at_work, cut = pl.col("state").is_in(list(work)), (pl.col("missed") > 0) & ~whole
     # Saves without a trace may have ended the work, or begun it.
-    certain = at_work.fill_null(False) & ~pl.col("cut") & ~pl.col("late")
+    certain = at_work.fill_null(False) & ~cut & ~late
     return spans.group_by("case").agg(
         pl.col("span").filter(certain).sum().alias("worked"),
-        pl.col("span").filter(at_work.fill_null(True) | pl.col("cut")).sum().alias("possible"),
+        pl.col("span").filter(at_work.fill_null(True) | cut).sum().alias("possible"),
         (pl.col("span") < 0).any().alias("went_back"),
     )

@@ -122,13 +122,15 @@ def _bursts(moves: pl.DataFrame, requirement: NoFlapping) -> pl.DataFrame:
     that runs straight through its states quickly does not flap.
     """
     count = requirement.changes
-    passed = pl.concat_list(
-        pl.col("previous").shift(count - 1), *(pl.col("state").shift(n) for n in range(count)[::-1])
-    )
     took = pl.col("at") - pl.col("at").shift(count - 1)
     within = requirement.within // timedelta(milliseconds=1)
     quick = (pl.col("case") == pl.col("case").shift(count - 1)) & took.is_between(0, within)
-    rows = moves.with_columns(passed.alias("passed"), took.alias("took")).filter(quick)
+    # Lists of states are put together for the few moves that matter.
+    last = moves.select(quick.fill_null(False).alias("quick"))["quick"].arg_true()
+    passed = [moves["previous"].gather(last - (count - 1)), *(moves["state"].gather(last - n) for n in reversed(range(count)))]
+    rows = moves.select("case", "at", took.alias("took"))[last]
+    rows = rows.with_columns(pl.concat_list(*map(pl.lit, passed)).alias("passed"))
     rows = rows.filter(pl.col("passed").list.n_unique() <= count)
     told = phrase(pl.col("passed").list.join(" -> "), " within ", pl.col("took") // 60_000, " min")
     return rows.select("case", "at", told.alias("told"))
+
