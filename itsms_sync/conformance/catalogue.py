@@ -275,7 +275,10 @@ CHECKS: dict[str, Check] = {
             "S2",
             "8.5.1.3",
             (
-                ("cancelled by a workflow, as when the case moves on", "counts neither way, unless the requirement counts it"),
+                (
+                    "cancelled by a workflow, as when the case moves on",
+                    "counts neither way, unless the requirement counts it",
+                ),
                 ("cancelled, and done by another task of its type", "is done"),
                 ("brought to its end soon after the gate", "is in time within the grace of the requirement"),
                 ("opened after the gate", "did not belong to it then"),

@@ -127,10 +127,12 @@ def _bursts(moves: pl.DataFrame, requirement: NoFlapping) -> pl.DataFrame:
     quick = (pl.col("case") == pl.col("case").shift(count - 1)) & took.is_between(0, within)
     # Lists of states are put together for the few moves that matter.
     last = moves.select(quick.fill_null(False).alias("quick"))["quick"].arg_true()
-    passed = [moves["previous"].gather(last - (count - 1)), *(moves["state"].gather(last - n) for n in reversed(range(count)))]
+    passed = [
+        moves["previous"].gather(last - (count - 1)),
+        *(moves["state"].gather(last - n) for n in reversed(range(count))),
+    ]
     rows = moves.select("case", "at", took.alias("took"))[last]
     rows = rows.with_columns(pl.concat_list(*map(pl.lit, passed)).alias("passed"))
     rows = rows.filter(pl.col("passed").list.n_unique() <= count)
     told = phrase(pl.col("passed").list.join(" -> "), " within ", pl.col("took") // 60_000, " min")
     return rows.select("case", "at", told.alias("told"))
-
