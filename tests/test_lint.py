@@ -61,3 +61,25 @@ def test_a_short_cut_leads_to_states_too() -> None:
     edges = {**incident.flow.edges, "hold": ("hold",)}
     changed = incident.model_copy(update={"flow": incident.flow.model_copy(update={"edges": edges})})
     assert list(contradictions(changed)) == []
+
+
+@pytest.mark.parametrize(
+    ("id_", "keys", "message"),
+    [
+        ("CHG-REWORK", {"phases": ("new", "assess", "new")}, "phases are in order: each stands there once"),
+        ("CHG-REWORK", {"phases": ("new", "thought")}, "state 'thought' is not documented under flow"),
+        ("CHG-C8-UNTOUCHED", {"states": ("shut",)}, "state 'shut' is not documented under flow"),
+        ("CHG-C5-CANCELLED", {"work": ("toil",)}, "state 'toil' is not documented under flow"),
+        (
+            "CHG-C6-LEFT",
+            {"tasks": ()},
+            "what belongs to a case are tasks or linked cases (roles): name at least one",
+        ),
+    ],
+)
+def test_keys_of_a_requirement_that_do_not_fit_are_told(id_: str, keys: dict[str, object], message: str) -> None:
+    change = shipped("change")
+    changed = [r.model_copy(update=keys) if r.id == id_ else r for r in change.requirements]
+    place = next(n for n, r in enumerate(changed) if r.id == id_)
+    (fault,) = change.model_copy(update={"requirements": tuple(changed)}).problems()
+    assert (fault.place[:2], fault.message) == (("requirements", place), message)
