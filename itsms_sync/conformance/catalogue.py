@@ -270,7 +270,8 @@ CHECKS: dict[str, Check] = {
             1,
             "open or cancelled child at close",
             children_left,
-            "A task or a case that belongs to it was left open when the gate was reached, or a task was called off or given up.",
+            "A task or a case that belongs to it was left open when the gate was reached, or a task was called off or "
+            "given up.",
             "tasks with type, state and who ended them; links with the state of the other case",
             "S2",
             "8.5.1.3",
