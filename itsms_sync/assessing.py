@@ -3,7 +3,8 @@
 The figures have the same shape as those that ``deviations`` gives of the database, so that both can be compared.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,55 +12,141 @@ from typing import Any
 import polars as pl
 
 from itsms_sync.conformance.catalogue import CHECKS
-from itsms_sync.conformance.history import NO_CALENDARS, Force, history
-from itsms_sync.conformance.kernel import judge
-from itsms_sync.conformance.runs import Runs, runs
-from itsms_sync.eventlog import UnreadableLog, first_line, read
+from itsms_sync.conformance.history import NO_CALENDARS, history
+from itsms_sync.conformance.kernel import forces, judge_prepared
+from itsms_sync.conformance.runs import Counting, Ways
+from itsms_sync.conformance.verdicts import VERDICTS, Status
+from itsms_sync.eventlog import ROWS, Scattered, UnreadableLog, first_line, opened
 from itsms_sync.procedures.model import Procedure
 from itsms_sync.sms.calendars import Clocks
-from itsms_sync.sms.cases import from_log
+from itsms_sync.sms.cases import CaseLog, UnreadableRow, from_log
 from itsms_sync.sms.mapping import LogColumns
+
+_COUNTED = ["check", "requirement", "status", "reason"]
+ALL = tuple(status.value for status in Status)
 
 
 @dataclass(frozen=True, slots=True)
 class Assessment:
-    """What the log shows. ``verdicts`` as in ``conformance.verdicts`` with ``id``, the case's own id."""
+    """What the log shows. ``counts``: ``check, requirement, status, reason, cases``. ``verdicts`` as in
+    ``conformance.verdicts``, with the case's own ``id`` for its number.
+    """
 
     cases: int
     rows: int
+    counts: pl.DataFrame
     verdicts: pl.DataFrame
+    """Those of the statuses that were to be kept."""
     visited: Mapping[str, int]
     """State of the SMS -> number of cases that were ever in it."""
     unmapped: Mapping[str, int]
-    runs: Runs
+    ways: Ways
 
 
 def assess(
-    path: Path, procedure: Procedure, columns: LogColumns, now: int, clocks: Clocks = NO_CALENDARS
+    path: Path,
+    procedure: Procedure,
+    columns: LogColumns,
+    now: int,
+    clocks: Clocks = NO_CALENDARS,
+    keep: Collection[str] = ALL,
+    rows: int = ROWS,
 ) -> Assessment:
-    """Judges the log as of ``now`` (ms), time limits by ``clocks``. Raises ``UnreadableLog``."""
-    raw = read(path, columns)
-    try:
-        log, ids = from_log(raw, columns, now)
-    except (ValueError, pl.exceptions.PolarsError) as error:
-        raise UnreadableLog(f"{path}: {first_line(error)}") from error
-    verdicts = judge(log, [procedure], columns.mapping.types(), now, clocks)
-    beside = runs(history(log, procedure, columns.mapping.types(), now, Force(0, None, first=True)))
-    visited = log.saves.select("case", "state").unique().group_by("state").len()
-    return Assessment(
-        cases=len(log.cases),
-        rows=len(raw),
-        verdicts=verdicts.join(ids, on="case", how="left", maintain_order="left"),
-        visited={state: int(count) for state, count in visited.iter_rows() if state is not None},
-        unmapped={f"{attribute}={value}": int(count) for attribute, value, count in log.unmapped.iter_rows()},
-        runs=beside,
-    )
+    """Judges the log as of ``now`` (ms), time limits by ``clocks``, about so many ``rows`` at a time: what is held of
+    cases is only the verdicts of the statuses to ``keep``. Raises ``UnreadableLog``.
+    """
+    about = _Basis(path, procedure, columns, now, clocks, keep)
+    with opened(path, columns) as log:
+        try:
+            return _assessed(log.batches(rows), about)
+        except Scattered:
+            return _assessed(log.sorted_out(rows), about)
+
+
+@dataclass(frozen=True, slots=True)
+class _Basis:
+    path: Path
+    procedure: Procedure
+    columns: LogColumns
+    now: int
+    clocks: Clocks
+    keep: Collection[str]
+
+
+def _assessed(batches: Iterable[pl.DataFrame], about: _Basis) -> Assessment:
+    """Of several faults the same one is told whatever the batches: once one is found, the others are only looked
+    through for faults that go before."""
+    sums = _Sums(about)
+    faults: list[tuple[tuple[int, int], Exception]] = []
+    for batch in batches:
+        try:
+            log, ids = from_log(batch, about.columns, about.now)
+        except UnreadableRow as error:
+            faults.append((error.order, error))
+        except (ValueError, pl.exceptions.PolarsError) as error:
+            faults.append((_LAST, error))
+        else:
+            if not faults:
+                sums.add(len(batch), log, ids)
+    if faults:
+        _, first = min(faults, key=lambda fault: fault[0])
+        raise UnreadableLog(f"{about.path}: {first_line(first)}") from first
+    return sums.assessment()
+
+
+_LAST = (9, 0)
+"""Place of a fault of no row."""
+
+
+class _Sums:
+    """What is known of all batches so far."""
+
+    def __init__(self, about: _Basis) -> None:
+        self._about = about
+        self._force = forces([about.procedure])[0]
+        self._cases = self._rows = 0
+        self._counts: list[pl.DataFrame] = []
+        self._kept = [pl.DataFrame(schema={"id": pl.String, **_KEPT})]
+        self._visited: Counter[str] = Counter()
+        self._unmapped: Counter[str] = Counter()
+        self._ways = Counting(about.procedure)
+
+    def add(self, rows: int, log: CaseLog, ids: pl.DataFrame) -> None:
+        about = self._about
+        self._rows += rows
+        self._cases += len(log.cases)
+        self._unmapped.update({f"{name}={value}": count for name, value, count in log.unmapped.iter_rows()})
+        if log.cases.is_empty():
+            return
+        visited = log.saves.select("case", "state").unique().group_by("state").len()
+        self._visited.update({state: count for state, count in visited.iter_rows() if state is not None})
+        prepared = history(log, about.procedure, about.columns.mapping.types(), about.now, self._force, about.clocks)
+        verdicts = judge_prepared([prepared])
+        self._counts.append(verdicts.group_by(_COUNTED).agg(pl.len().alias("cases")))
+        kept = verdicts.filter(pl.col("status").is_in(list(about.keep)))
+        self._kept.append(kept.join(ids, on="case", how="left", maintain_order="left").select("id", *_KEPT))
+        self._ways.add(prepared)
+
+    def assessment(self) -> Assessment:
+        schema = {**{name: pl.String for name in _COUNTED}, "cases": pl.UInt32}
+        counts = pl.concat([pl.DataFrame(schema=schema), *self._counts]).group_by(_COUNTED).agg(pl.col("cases").sum())
+        return Assessment(
+            cases=self._cases,
+            rows=self._rows,
+            counts=counts.sort(_COUNTED),
+            verdicts=pl.concat(self._kept),
+            visited=self._visited,
+            unmapped=dict(sorted(self._unmapped.items())),
+            ways=self._ways.ways(),
+        )
+
+
+_KEPT = {name: type_ for name, type_ in VERDICTS.items() if name != "case"}
 
 
 def verdict_counts(assessment: Assessment) -> list[dict[str, Any]]:
     """``check, requirement, status, reason, cases``."""
-    counts = assessment.verdicts.group_by("check", "requirement", "status", "reason").agg(pl.len().alias("cases"))
-    return counts.sort("check", "requirement", "status", "reason").to_dicts()
+    return assessment.counts.to_dicts()
 
 
 def verdict_cases(assessment: Assessment, statuses: Sequence[str]) -> list[dict[str, Any]]:
@@ -104,23 +191,22 @@ def _count(target: dict[str, Any], row: Mapping[str, Any]) -> None:
         target["reasons"][row["reason"]] = target["reasons"].get(row["reason"], 0) + number
 
 
-def flow(beside: Runs) -> dict[str, Any]:
+def flow(ways: Ways) -> dict[str, Any]:
     """How the cases ran beside the documented flow: ``aligned`` cases, those that ``fit``, the ``cost`` of all (steps
     skipped or added), distinct ``variants``, why others are ``unknown``, and what was ``found``, the most frequent
     first.
     """
     found: dict[str, int] = {}
-    for states, more, ended, cost, cases in beside.variants.iter_rows():
-        for sentence in dict.fromkeys(beside.words(states, more, ended=ended)) if cost else ():
+    for states, more, ended, cost, cases in ways.variants.iter_rows():
+        for sentence in dict.fromkeys(ways.words(states, more, ended=ended)) if cost else ():
             found[sentence] = found.get(sentence, 0) + cases
-    aligned = beside.cases.filter(pl.col("cost").is_not_null())
-    unknown = beside.cases.filter(pl.col("cost").is_null())["reason"].value_counts(sort=True)
+    cases, cost = ways.variants["cases"], ways.variants["cost"]
     return {
-        "aligned": len(aligned),
-        "fit": int((aligned["cost"] == 0).sum()),
-        "cost": int(aligned["cost"].sum()),
-        "variants": len(beside.variants),
-        "unknown": dict(unknown.iter_rows()),
+        "aligned": int(cases.sum()),
+        "fit": int(cases.filter(cost == 0).sum()),
+        "cost": int((cases * cost).sum()),
+        "variants": len(ways.variants),
+        "unknown": dict(ways.unknown),
         "found": [{"what": what, "cases": n} for what, n in sorted(found.items(), key=lambda one: (-one[1], one[0]))],
     }
 

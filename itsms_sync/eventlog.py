@@ -1,19 +1,26 @@
-"""Event logs from files: CSV, XES and Parquet, plain or compressed, as one table of text.
+"""Event logs from files: CSV, XES and Parquet, plain or compressed, as text in batches of whole cases.
 
 Owns reading and what is refused; what the columns mean is the columns file's. In XES a trace's own attributes are
 columns named ``case:<key>``, an event's are named by their keys; a key that a trace or event lacks is empty, unless
 the log declares a value for it. Instants that a file holds as instants are written in the form and the zone that the
 columns file names, so that they are read as all others are.
+
+No more than a few batches are held at a time, however long the log is. A log whose cases do not lie together is sorted
+out by case into files of a temporary folder first.
 """
 
 import gzip
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import IO, TYPE_CHECKING, Any, cast
 
 import polars as pl
 
+from itsms_sync.sms.cases import ROW
 from itsms_sync.sms.mapping import LogColumns
 
 if TYPE_CHECKING:
@@ -22,31 +29,125 @@ if TYPE_CHECKING:
 GZIP = b"\x1f\x8b"
 SUFFIXES = {".csv": "CSV", ".csv.gz": "CSV", ".xes": "XES", ".xes.gz": "XES", ".parquet": "Parquet"}
 TRACE = "case:"
-_ROWS_AT_ONCE = 200_000
+FIRST_ROW = 2
+"""The header is row 1, also of a file that has none."""
+_PART = "\x00part"
+ROWS = 100_000
+"""Rows of a batch, about: more where the last case goes on, fewer at the end."""
 
 
 class UnreadableLog(Exception):
     """The log cannot be read; the message names file, row and what to do."""
 
 
-def read(path: Path, columns: LogColumns) -> pl.DataFrame:
-    """All text, one row per save in the file's order. Raises ``UnreadableLog``."""
+class Scattered(Exception):
+    """A case goes on after other cases, in a later batch than it began."""
+
+
+@dataclass
+class EventLog:
+    """A log that can be read in batches, as often as wanted. ``rows``: what is looked at, all text, and ``cases.ROW``;
+    ``everything``: all columns of the file. ``alike``: rows of the last reading that look like another.
+    """
+
+    path: Path
+    columns: LogColumns
+    folder: Path
+    rows: pl.LazyFrame
+    everything: pl.LazyFrame
+    alike: list[int] = field(default_factory=list)
+
+    def batches(self, rows: int = ROWS) -> Iterator[pl.DataFrame]:
+        """Whole cases, in the file's order. Raises ``UnreadableLog``, and ``Scattered`` when it comes to light that the
+        file does not keep cases together: what was read until then has to be forgotten.
+        """
+        yield from self._checked(_together(self._pieces(rows), self.columns.case))
+
+    def sorted_out(self, rows: int = ROWS) -> Iterator[pl.DataFrame]:
+        """Whole cases of a log in any order, each with its rows in the file's. Raises ``UnreadableLog``."""
+        with self._told():
+            total = self.rows.select(pl.len()).collect().item()
+        store = _ByCase(self.folder, self.columns.case, parts=-(-total // rows))
+        for piece in self._pieces(rows):
+            store.add(piece)
+        yield from self._checked(store.parts())
+
+    def _pieces(self, rows: int) -> Iterator[pl.DataFrame]:
+        with self._told():
+            yield from self.rows.collect_batches(chunk_size=rows, lazy=True)
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except (pl.exceptions.PolarsError, OSError) as error:
+            raise UnreadableLog(f"{self.path}: {_not_readable(self.path)}: {first_line(error)}") from error
+
+    def _checked(self, batches: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+        """The batches; when all are read, refuses a log without rows and one that repeats some."""
+        self.alike = []
+        empty = True
+        for batch in batches:
+            empty = False
+            self._look_for_repeated(batch)
+            yield batch
+        if empty:
+            raise UnreadableLog(f"{self.path}: there are no rows; nothing can be said of no cases")
+        self._refuse_repeated()
+
+    def _look_for_repeated(self, batch: pl.DataFrame) -> None:
+        """A save that stands there twice would count as two, and so fill a gap in the counter."""
+        if self.columns.saves is None:
+            return
+        twice = batch.filter(pl.struct(self.columns.case, self.columns.saves).is_duplicated())
+        if len(twice):
+            self.alike += twice.filter(pl.struct(pl.exclude(ROW)).is_duplicated())[ROW].to_list()
+
+    def _refuse_repeated(self) -> None:
+        """Rows that look alike may still differ in what is not looked at."""
+        if not self.alike:
+            return
+        with self._told():
+            whole = self.everything.filter(pl.col(ROW).is_in(self.alike)).collect()
+        again = whole.filter(~pl.struct(pl.exclude(ROW)).is_first_distinct())
+        if len(again):
+            raise UnreadableLog(
+                f"{self.path}: row {again[ROW][0]} repeats an earlier row; remove what was exported twice"
+            )
+
+
+@contextmanager
+def opened(path: Path, columns: LogColumns) -> Iterator[EventLog]:
+    """Raises ``UnreadableLog``."""
     if not path.is_file():
         raise UnreadableLog(f"{path}: there is no such file")
-    form = next((form for suffix, form in SUFFIXES.items() if path.name.lower().endswith(suffix)), None)
+    form = _form(path)
     if form is None:
         known = ", ".join(SUFFIXES)
         raise UnreadableLog(f"{path}: only {known} can be read; export the log in one of these forms")
     _refuse_misnamed(path)
-    raw = {"CSV": _csv, "XES": _xes, "Parquet": _parquet}[form](path, columns)
-    _refuse_incomplete(path, raw, columns)
-    _refuse_repeated(path, raw, columns)
-    return raw
+    with TemporaryDirectory(prefix="itsms-log-") as folder:
+        try:
+            everything = {"CSV": _csv, "XES": _xes, "Parquet": _parquet}[form](path, columns, Path(folder))
+            names = [name for name in everything.collect_schema().names() if name != ROW]
+        except (pl.exceptions.PolarsError, OSError) as error:
+            raise UnreadableLog(f"{path}: {_not_readable(path)}: {first_line(error)}") from error
+        _refuse_incomplete(path, names, columns)
+        rows = everything.select(ROW, *(name for name in columns.looked_at() if name in names))
+        yield EventLog(path, columns, Path(folder), rows, everything)
 
 
 def first_line(error: Exception) -> str:
     """What a library says, without what it adds for programmers."""
     return str(error).partition("\n")[0]
+
+
+def _form(path: Path) -> str | None:
+    return next((form for suffix, form in SUFFIXES.items() if path.name.lower().endswith(suffix)), None)
+
+
+def _not_readable(path: Path) -> str:
+    return "not readable as CSV in UTF-8 with a header" if _form(path) == "CSV" else f"not readable as {_form(path)}"
 
 
 def _refuse_misnamed(path: Path) -> None:
@@ -58,73 +159,112 @@ def _refuse_misnamed(path: Path) -> None:
         raise UnreadableLog(f"{path}: it is compressed; rename it to {path.name}.gz")
 
 
-def _csv(path: Path, columns: LogColumns) -> pl.DataFrame:
-    try:
-        return pl.read_csv(path, infer_schema=False, null_values=None)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise UnreadableLog(f"{path}: not readable as CSV in UTF-8 with a header: {first_line(error)}") from error
+def _refuse_incomplete(path: Path, names: list[str], columns: LogColumns) -> None:
+    optional = (columns.saves, columns.actor, columns.mapping.attributes["state"].field)
+    needed = {columns.case, columns.time, *columns.late, *(name for name in optional if name is not None)}
+    missing = sorted(needed - set(names))
+    if missing and names:
+        raise UnreadableLog(
+            f"{path}:1: the log has no column {', '.join(map(repr, missing))} that {columns.document} names; "
+            f"it has {', '.join(names)}"
+        )
 
 
-def _parquet(path: Path, columns: LogColumns) -> pl.DataFrame:
-    try:
-        schema = pl.read_parquet_schema(path)
-        raw = pl.read_parquet(path, columns=[name for name in schema if name in columns.looked_at()])
-        others = [pl.lit(None, pl.String).alias(name) for name in schema if name not in raw.columns]
-        return raw.select(*(_text(raw[name], columns) for name in raw.columns), *others)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise UnreadableLog(f"{path}: not readable as Parquet: {first_line(error)}") from error
+def _csv(path: Path, columns: LogColumns, folder: Path) -> pl.LazyFrame:
+    del columns, folder
+    return pl.scan_csv(path, infer_schema=False, glob=False, row_index_name=ROW, row_index_offset=FIRST_ROW)
 
 
-def _text(values: pl.Series, columns: LogColumns) -> pl.Series:
-    """Values as a CSV file would have them."""
-    match values.dtype:
+def _parquet(path: Path, columns: LogColumns, folder: Path) -> pl.LazyFrame:
+    """What is not looked at is empty: it may be of a kind that has no text."""
+    del folder
+    file = pl.scan_parquet(path, glob=False, row_index_name=ROW, row_index_offset=FIRST_ROW)
+    types = {name: type_ for name, type_ in file.collect_schema().items() if name != ROW}
+    floats = [name for name in columns.looked_at() if types.get(name) in (pl.Float32, pl.Float64)]
+    whole = file.select((pl.col(name) == pl.col(name).round()).all() for name in floats).collect()
+    texts = {
+        name: _text(name, type_, columns, whole=name in floats and whole[name].item())
+        for name, type_ in types.items()
+        if name in columns.looked_at()
+    }
+    return file.select(ROW, *(texts.get(name, pl.lit(None, pl.String)).alias(name) for name in types))
+
+
+def _text(name: str, type_: pl.DataType, columns: LogColumns, *, whole: bool) -> pl.Expr:
+    """Values as a CSV file would have them. ``whole``: all are whole numbers."""
+    values = pl.col(name)
+    match type_:
         case pl.String:
             return values
         case pl.Datetime():
-            zoned = values.dt.convert_time_zone(columns.zone) if values.dtype.time_zone else values
+            zoned = values.dt.convert_time_zone(columns.zone) if type_.time_zone else values
             return zoned.dt.to_string(columns.time_format)
-        case pl.Float32 | pl.Float64 if bool((values.drop_nulls() == values.drop_nulls().round()).all()):
-            return values.cast(pl.Int64).cast(pl.String)
         case _:
-            return values.cast(pl.String)
+            return (values.cast(pl.Int64) if whole else values).cast(pl.String)
 
 
-def _refuse_incomplete(path: Path, raw: pl.DataFrame, columns: LogColumns) -> None:
-    optional = (columns.saves, columns.actor, columns.mapping.attributes["state"].field)
-    needed = {columns.case, columns.time, *columns.late, *(name for name in optional if name is not None)}
-    missing = sorted(needed - set(raw.columns))
-    if missing and raw.columns:
-        raise UnreadableLog(
-            f"{path}:1: the log has no column {', '.join(map(repr, missing))} that {columns.document} names; "
-            f"it has {', '.join(raw.columns)}"
-        )
-    if raw.is_empty():
-        raise UnreadableLog(f"{path}: there are no rows; nothing can be said of no cases")
+def _together(pieces: Iterator[pl.DataFrame], case: str) -> Iterator[pl.DataFrame]:
+    """The pieces, cut where a case ends; the last case of a piece may go on in the next one."""
+    seen: set[int] = set()
+    rest: pl.DataFrame | None = None
+    for piece in pieces:
+        rows = piece if rest is None else pl.concat([rest, piece])
+        goes_on = rows[case].eq_missing(rows[case][-1])
+        ready, rest = rows.filter(~goes_on), rows.filter(goes_on)
+        if len(ready):
+            _refuse_scattered(ready[case], seen)
+            yield ready
+    if rest is not None:
+        _refuse_scattered(rest[case], seen)
+        yield rest
 
 
-def _refuse_repeated(path: Path, raw: pl.DataFrame, columns: LogColumns) -> None:
-    """A save that stands there twice would count as two, and so fill a gap in the counter."""
-    if columns.saves is None:
-        return
-    rows = raw.with_row_index("row_number", offset=2).filter(pl.struct(columns.case, columns.saves).is_duplicated())
-    again = rows.filter(~pl.struct(raw.columns).is_first_distinct())
-    if len(again):
-        raise UnreadableLog(
-            f"{path}: row {again['row_number'][0]} repeats an earlier row; remove what was exported twice"
-        )
+def _refuse_scattered(cases: pl.Series, seen: set[int]) -> None:
+    """``seen``: hashes of the cases before. Two cases of one hash, which are hardly to be expected, cost time only."""
+    new = cases.unique().hash().to_list()
+    if not seen.isdisjoint(new):
+        raise Scattered
+    seen.update(new)
+
+
+class _ByCase:
+    """Rows in files of a folder, those of a case in the same one, each in the order in which they came."""
+
+    def __init__(self, folder: Path, case: str, parts: int) -> None:
+        self._folder = folder
+        self._case = case
+        self._ends: list[list[int]] = [[0] for _ in range(parts)]
+        """Per file, where each of the tables in it ends."""
+
+    def add(self, rows: pl.DataFrame) -> None:
+        part = (rows[self._case].hash() % len(self._ends)).alias(_PART)
+        for (number,), table in rows.with_columns(part).partition_by(_PART, as_dict=True, include_key=False).items():
+            with self._file(number).open("ab") as file:
+                table.write_ipc_stream(file, compression="lz4")
+                self._ends[number].append(file.tell())
+
+    def parts(self) -> Iterator[pl.DataFrame]:
+        for number, ends in enumerate(self._ends):
+            if len(ends) > 1:
+                content = memoryview(self._file(number).read_bytes())
+                tables = (content[start:end] for start, end in zip(ends, ends[1:], strict=False))
+                yield pl.concat(pl.read_ipc_stream(BytesIO(table)) for table in tables)
+
+    def _file(self, number: int) -> Path:
+        return self._folder / f"{number}.arrows"
 
 
 # --- XES (IEEE 1849)
 
 
-def _xes(path: Path, columns: LogColumns) -> pl.DataFrame:
+def _xes(path: Path, columns: LogColumns, folder: Path) -> pl.LazyFrame:
     from xml.etree.ElementTree import ParseError
 
     from defusedxml.common import DefusedXmlException
 
     try:
-        with _opened(path) as file:
-            return _XesLog(file, columns).frame()
+        with _unpacked(path) as file:
+            return _XesLog(file, columns, folder).rows()
     except ParseError as error:
         line, column = error.position
         told = first_line(error).partition(":")[0]
@@ -138,24 +278,26 @@ def _xes(path: Path, columns: LogColumns) -> pl.DataFrame:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[IO[bytes]]:
+def _unpacked(path: Path) -> Iterator[IO[bytes]]:
     with path.open("rb") as plain:
         yield cast("IO[bytes]", gzip.GzipFile(fileobj=plain)) if path.suffix == ".gz" else plain
 
 
 class _XesLog:
-    """One pass over a log; of each trace only the columns that are looked at are kept."""
+    """One pass over a log, which puts the columns that are looked at into files of ``folder``: only at the end is known
+    which columns there are."""
 
-    def __init__(self, file: IO[bytes], columns: LogColumns) -> None:
+    def __init__(self, file: IO[bytes], columns: LogColumns, folder: Path) -> None:
         self._file = file
+        self._folder = folder
         self._columns = columns
         self._named = columns.looked_at()
         self._defaults: dict[str, str] = {}
         self._seen: dict[str, None] = {}
         self._rows: list[tuple[str | None, ...]] = []
-        self._frames: list[pl.DataFrame] = []
+        self._packed: list[Path] = []
 
-    def frame(self) -> pl.DataFrame:
+    def rows(self) -> pl.LazyFrame:
         """A column for each key that the log knows; those that are not looked at are empty."""
         from defusedxml.ElementTree import iterparse
 
@@ -173,9 +315,9 @@ class _XesLog:
         if not found_log:
             raise ValueError("there is no <log>, so this is not XES")
         self._pack()
-        whole = pl.concat(self._frames)
+        whole = pl.scan_ipc(self._packed).with_row_index(ROW, FIRST_ROW)
         others = [pl.lit(None, pl.String).alias(name) for name in self._seen if name not in self._named]
-        return whole.select(*(name for name in self._named if name in self._seen), *others)
+        return whole.select(ROW, *(name for name in self._named if name in self._seen), *others)
 
     def _declare(self, element: "Element") -> None:
         """Attributes that every trace or event has, with the value that stands where one is silent."""
@@ -189,13 +331,14 @@ class _XesLog:
                 told = {**self._defaults, **whole, **self._attributes(event)}
                 self._seen.update(dict.fromkeys(told))
                 self._rows.append(tuple(told.get(name) for name in self._named))
-        if len(self._rows) >= _ROWS_AT_ONCE:
+        if len(self._rows) >= ROWS:
             self._pack()
 
     def _pack(self) -> None:
         """Text in rows is ten times as large as in columns."""
         schema = dict.fromkeys(self._named, pl.String)
-        self._frames.append(pl.DataFrame(self._rows, schema=schema, orient="row"))
+        self._packed.append(self._folder / f"{len(self._packed)}.arrow")
+        pl.DataFrame(self._rows, schema=schema, orient="row").write_ipc(self._packed[-1], compression="lz4")
         self._rows = []
 
     def _attributes(self, element: "Element") -> Mapping[str, str]:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from itsms_sync import assessing
 from itsms_sync.configuration import read_document
-from itsms_sync.eventlog import UnreadableLog, read
+from itsms_sync.eventlog import UnreadableLog, opened
 from itsms_sync.procedures.model import Procedure
 from itsms_sync.sms.mapping import LogColumns
 
@@ -49,6 +49,11 @@ def columns(case: str = "id", time: str = "when", state: str = "what", actor: st
         },
     }
     return LogColumns.model_validate(given_)
+
+
+def read(path: Path, layout: LogColumns) -> pl.DataFrame:
+    with opened(path, layout) as log:
+        return pl.concat(log.batches())
 
 
 XES_COLUMNS = columns("case:concept:name", "time:timestamp", "concept:name", "org:resource")

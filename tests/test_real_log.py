@@ -14,8 +14,11 @@ import polars as pl
 import pytest
 
 from itsms_sync.assessing import Assessment, UnreadableLog, assess, figures, flow, never, verdict_cases, verdict_counts
+from itsms_sync.conformance.history import Force, history
+from itsms_sync.conformance.runs import runs
 from itsms_sync.documents import load
 from itsms_sync.procedures.model import Procedure
+from itsms_sync.sms.cases import from_log
 from itsms_sync.sms.mapping import LogColumns
 
 MAPPINGS = Path(__file__).parent.parent / "mappings"
@@ -101,13 +104,17 @@ def test_reopened_are_those_that_the_tool_counted(assessment: Assessment, rows: 
     assert counted == ids(assessment, "INC-REOPEN", "deviating")
 
 
-def test_what_runs_beside_the_flow_is_what_breaks_the_requirement_of_transitions(assessment: Assessment) -> None:
-    beside = assessment.runs.cases.join(assessment.verdicts.select("case", "id").unique(), on="case")
+def test_what_runs_beside_the_flow_is_what_breaks_the_requirement_of_transitions(
+    assessment: Assessment, path: Path, procedure: Procedure, columns: LogColumns
+) -> None:
+    log, names = from_log(pl.read_csv(path, infer_schema=False), columns, LATER)
+    prepared = history(log, procedure, columns.mapping.types(), LATER, Force(0, None, first=True))
+    beside = runs(prepared).cases.join(names, on="case")
     aligned = beside.filter(pl.col("cost").is_not_null())
     deviating = ids(assessment, "INC-FLOW", "deviating")
     assert set(aligned.filter(pl.col("cost") > 0)["id"]) == deviating & set(aligned["id"])
     assert {"aligned": 9_271, "fit": 6_657, "cost": 3_102, "variants": 29} == {
-        name: value for name, value in flow(assessment.runs).items() if isinstance(value, int)
+        name: value for name, value in flow(assessment.ways).items() if isinstance(value, int)
     }
 
 

@@ -202,17 +202,18 @@ def assess(
         screen.fail("\n".join(str(problem) for problem in error.problems), screen.USAGE)
     try:
         now = as_of if as_of is not None else wall_clock()
-        found = assessing.assess(log, document, layout, now, Clocks(kept))
+        listed = ("deviating", "unknown") if with_cases else ()
+        found = assessing.assess(log, document, layout, now, Clocks(kept), keep=listed)
     except UnreadableLog as error:
         screen.fail(str(error), screen.USAGE)
-    cases = assessing.verdict_cases(found, ["deviating", "unknown"]) if with_cases else None
+    cases = assessing.verdict_cases(found, listed) if with_cases else None
     answer: dict[str, Any] = {
         "log": str(log),
         "procedure": f"{document.document} version {document.version}",
         "cases": found.cases,
         "rows": found.rows,
         "checks": assessing.figures(assessing.verdict_counts(found), cases),
-        "flow": assessing.flow(found.runs),
+        "flow": assessing.flow(found.ways),
         "facts": {"never": assessing.never(found.visited, found.cases), "unmapped": dict(found.unmapped)},
         "not_judged": {r.id: r.needs for r in document.requirements if r.check == "none"},
     }

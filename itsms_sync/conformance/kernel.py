@@ -34,7 +34,12 @@ def judge(
     """
     if log.cases.is_empty():
         return pl.DataFrame(schema=VERDICTS)
-    parts = _parts(log, versions, types, now, clocks)
+    return judge_prepared(_prepared(log, versions, types, now, clocks))
+
+
+def judge_prepared(histories: Sequence[History]) -> pl.DataFrame:
+    """Verdicts as ``judge`` gives them, of one log made ready for each of the versions."""
+    log, parts = histories[0].log, _parts(histories)
     verdicts = _one_each(parts) if len(parts) > 1 else pl.concat([pl.DataFrame(schema=VERDICTS), *parts[0]])
     if log.cases["unseen"].null_count() == len(log.cases):
         return verdicts
@@ -52,20 +57,25 @@ def judged_by(
     """``(case, requirement)`` -> the version by which ``judge`` judges it."""
     numbered = [
         [frame.with_columns(pl.lit(number).alias("version")) for frame in part]
-        for number, part in enumerate(_parts(log, versions, types, now, clocks))
+        for number, part in enumerate(_parts(_prepared(log, versions, types, now, clocks)))
     ]
     rows = _one_each(numbered, {**VERDICTS, "version": pl.Int32}).select("case", "requirement", "version")
     return {(case, requirement): versions[number] for case, requirement, number in rows.iter_rows()}
 
 
-def _parts(
+def _prepared(
     log: CaseLog, versions: Sequence[Procedure], types: dict[str, Type], now: int, clocks: Clocks
-) -> list[list[pl.DataFrame]]:
-    """What each version says in its time, a frame per requirement."""
+) -> list[History]:
+    """The log made ready for each version in its time."""
     return [
-        _in_force(_judged(history(log, version, types, now, force, clocks)), force)
+        history(log, version, types, now, force, clocks)
         for version, force in zip(versions, forces(versions), strict=True)
     ]
+
+
+def _parts(histories: Sequence[History]) -> list[list[pl.DataFrame]]:
+    """What each version says in its time, a frame per requirement."""
+    return [_in_force(_judged(prepared), prepared.force) for prepared in histories]
 
 
 def forces(versions: Sequence[Procedure]) -> list[Force]:

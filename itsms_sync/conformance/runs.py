@@ -4,9 +4,8 @@ A run is the sequence of states that a case entered. Where a short cut was open 
 transitions count as documented for that case. Of a case whose states are not known as a whole nothing is said.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import polars as pl
@@ -32,20 +31,16 @@ is said; ``cost``: the fewest steps skipped and added, null where nothing is sai
 _ARROW = " -> "
 
 
+_WAY = ["states", "more", "ended"]
+"""What tells one run from another."""
+
+
 @dataclass(frozen=True)
-class Runs:
-    """``cases`` as ``RUNS``, one row each."""
+class Beside:
+    """What runs are compared with: the flow, with each set of short cuts that were open to a case."""
 
-    cases: pl.DataFrame
     procedure: Procedure
-    automata: dict[tuple[str, ...], Automaton]
-
-    @cached_property
-    def variants(self) -> pl.DataFrame:
-        """Distinct runs with a cost, and how many ``cases`` ran so; the most frequent first."""
-        known = self.cases.filter(pl.col("cost").is_not_null())
-        grouped = known.group_by("states", "more", "ended", "cost", maintain_order=True).agg(pl.len().alias("cases"))
-        return grouped.sort("cases", descending=True, maintain_order=True)
+    automata: Mapping[tuple[str, ...], Automaton]
 
     def moves(self, states: Sequence[str], more: Sequence[str], *, ended: bool) -> tuple[Aligned, ...]:
         return alignment(self.automata[tuple(more)], states, ended=ended)
@@ -73,8 +68,60 @@ class Runs:
         return state
 
 
+@dataclass(frozen=True)
+class Runs(Beside):
+    """``cases`` as ``RUNS``, one row each."""
+
+    cases: pl.DataFrame
+
+
+@dataclass(frozen=True)
+class Ways(Beside):
+    """In which ways cases ran. ``variants``: ``states, more, ended, cost`` and how many ``cases`` ran so, the most
+    frequent first; ``unknown``: why nothing is said of others -> how many these are."""
+
+    variants: pl.DataFrame
+    unknown: Mapping[str, int]
+
+
 def runs(history: History) -> Runs:
     """The runs of all cases. Raises ``FlowError`` where the flow cannot be compiled."""
+    cases = _told(history)
+    automata = _automata(history.procedure, history.log.initial, cases)
+    aligned = _with_costs(cases.filter(pl.col("reason").is_null()).select(_WAY).unique(maintain_order=True), automata)
+    aligned = aligned.with_columns(pl.lit(None, pl.String).alias("reason"))
+    cases = cases.join(aligned, on=[*_WAY, "reason"], how="left", nulls_equal=True, maintain_order="left")
+    return Runs(history.procedure, automata, cases.select(list(RUNS)))
+
+
+class Counting:
+    """Counts in which ways cases ran, part by part of a log; each way is aligned once, when all are counted."""
+
+    def __init__(self, procedure: Procedure) -> None:
+        self._procedure = procedure
+        self._initial: tuple[str, ...] = ()
+        schema = {name: RUNS[name] for name in (*_WAY, "reason")}
+        self._counts = [pl.DataFrame(schema={**schema, "cases": pl.UInt32})]
+
+    def add(self, history: History) -> None:
+        """Of one part of the log."""
+        self._initial = history.log.initial
+        self._counts.append(_told(history).group_by(*_WAY, "reason", maintain_order=True).agg(pl.len().alias("cases")))
+
+    def ways(self) -> Ways:
+        """Raises ``FlowError`` where the flow cannot be compiled."""
+        key = [*_WAY, "reason"]
+        counts = pl.concat(self._counts).group_by(key, maintain_order=True).agg(pl.col("cases").sum())
+        unknown = counts.group_by("reason").agg(pl.col("cases").sum()).drop_nulls().sort("cases", descending=True)
+        known = counts.filter(pl.col("reason").is_null()).drop("reason")
+        automata = _automata(self._procedure, self._initial, known)
+        variants = known.join(_with_costs(known, automata), on=_WAY, how="left", maintain_order="left")
+        variants = variants.select(*_WAY, "cost", "cases").sort("cases", descending=True, maintain_order=True)
+        return Ways(self._procedure, automata, variants, dict(unknown.iter_rows()))
+
+
+def _told(history: History) -> pl.DataFrame:
+    """``RUNS`` but for the cost."""
     entered = history.states.group_by("case", maintain_order=True).agg("state", "at")
     about = history.cases.select(
         "case",
@@ -89,9 +136,7 @@ def runs(history: History) -> Runs:
     )
     cases = about.join(entered.rename({"state": "states"}), on="case", how="inner", maintain_order="left")
     cases = cases.join(_open_short_cuts(history), on="case", how="left", maintain_order="left")
-    cases = cases.with_columns(pl.col("more").fill_null([]))
-    automata = {tuple(more): _automaton(history, more) for more in cases["more"].unique().to_list()}
-    return Runs(_with_costs(cases, automata).select(list(RUNS)), history.procedure, automata)
+    return cases.with_columns(pl.col("more").fill_null([]))
 
 
 def _open_short_cuts(history: History) -> pl.DataFrame:
@@ -102,20 +147,21 @@ def _open_short_cuts(history: History) -> pl.DataFrame:
     return rows.group_by("case").agg(pl.col("pair").unique().sort().alias("more"))
 
 
-def _automaton(history: History, more: Sequence[str]) -> Automaton:
+def _automata(procedure: Procedure, initial: Sequence[str], cases: pl.DataFrame) -> dict[tuple[str, ...], Automaton]:
+    return {tuple(more): _automaton(procedure, initial, more) for more in cases["more"].unique().to_list()}
+
+
+def _automaton(procedure: Procedure, initial: Sequence[str], more: Sequence[str]) -> Automaton:
     pairs = (pair.split(_ARROW) for pair in more)
     edges = [Edge(source=source, target=target) for source, target in pairs]
-    return compiled(between_states(history.procedure.flow, edges, history.log.initial))
+    return compiled(between_states(procedure.flow, edges, initial))
 
 
-def _with_costs(cases: pl.DataFrame, automata: dict[tuple[str, ...], Automaton]) -> pl.DataFrame:
-    """Each distinct run is aligned once."""
-    key = ["states", "more", "ended"]
-    distinct = cases.filter(pl.col("reason").is_null()).select(key).unique(maintain_order=True)
-    parts = [pl.DataFrame(schema={name: RUNS[name] for name in (*key, "cost")})]
+def _with_costs(ways: pl.DataFrame, automata: Mapping[tuple[str, ...], Automaton]) -> pl.DataFrame:
+    """``states, more, ended, cost`` of distinct ways."""
+    parts = [pl.DataFrame(schema={name: RUNS[name] for name in (*_WAY, "cost")})]
     for more, automaton in automata.items():
-        part = distinct.filter(pl.col("more") == list(more))
+        part = ways.select(_WAY).filter(pl.col("more") == list(more))
         found = costs(automaton, part["states"].to_list(), part["ended"].to_list())
         parts.append(part.with_columns(pl.Series("cost", found, dtype=pl.Int32)))
-    aligned = pl.concat(parts).with_columns(pl.lit(None, pl.String).alias("reason"))
-    return cases.join(aligned, on=[*key, "reason"], how="left", nulls_equal=True, maintain_order="left")
+    return pl.concat(parts)

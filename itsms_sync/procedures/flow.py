@@ -10,6 +10,7 @@ end cannot be reached. Building it is bounded: what would explode is refused by 
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import product
 
 import numpy as np
@@ -130,8 +131,9 @@ def _reachable(steps: NDArray[np.int32], start: Iterable[int]) -> set[int]:
     return seen
 
 
+@lru_cache(maxsize=64)
 def compiled(net: Net) -> Automaton:
-    """The automaton of a net. Raises ``FlowError`` where the net is not safe, has no way to an end, or explodes."""
+    """The automaton of a net, compiled once for all versions of a procedure that share it. Raises ``FlowError`` where the net is not safe, has no way to an end, or explodes."""
     labels = tuple(sorted({move.label for move in net.moves if move.label is not None}))
     steps, accepting = _deterministic(_Graph(net, labels), len(labels))
     steps, accepting = _living(steps, accepting)

@@ -22,6 +22,9 @@ UNKNOWN = "\x00"
 border.
 """
 
+ROW = "\x00row"
+"""Number of a row in its file; so named for the same reason."""
+
 EVENTS = {
     "case": pl.UInt32,
     "order": pl.Int64,
@@ -459,18 +462,19 @@ def _unseen(facts: pl.DataFrame, now: int) -> pl.DataFrame:
 
 
 def from_log(raw: pl.DataFrame, columns: LogColumns, now: int) -> tuple[CaseLog, pl.DataFrame]:
-    """Cases from a file of rows (all columns text, in the file's order), and the ``case`` -> ``id`` table.
-
-    Raises ``ValueError`` naming the first row (1-based, the header is row 1) whose case, counter or time cannot be
-    read.
+    """Cases from rows of a file (all columns text, each case with all its rows in the file's order, and ``ROW`` unless
+    the file begins with them), and the ``case`` -> ``id`` table. Raises ``UnreadableRow``.
     """
+    if ROW not in raw.columns:
+        raw = raw.with_row_index(ROW, offset=2)
     named = [name for name in columns.looked_at() if name in raw.columns]
-    rows = raw.select(_filled(raw, name, columns.missing) for name in named)
+    rows = raw.select(ROW, *(_filled(raw, name, columns.missing) for name in named))
     _refuse_unreadable(rows, columns)
     ids = rows.select(pl.col(columns.case).alias("id")).unique(maintain_order=True)
     ids = ids.with_row_index("case").with_columns(pl.col("case").cast(pl.UInt32))
+    rows = rows.with_columns(_log_time(rows, columns), _log_actor(columns)).drop(ROW)
     rows = rows.join(ids, left_on=columns.case, right_on="id", how="left", maintain_order="left")
-    rows = rows.with_columns(_log_time(rows, columns), _log_actor(columns)).sort("case", maintain_order=True)
+    rows = rows.sort("case", maintain_order=True)
     unseen = _unseen(rows, now)
     rows = _with_late_values(_with_log_missed(_seen(rows, now), columns), columns)
     tail = rows.filter(IS_LAST).select("case", "missed_after").join(unseen, on="case", how="left")
@@ -480,16 +484,28 @@ def from_log(raw: pl.DataFrame, columns: LogColumns, now: int) -> tuple[CaseLog,
     return _case_log(rows, tail, basis, (columns.time_format, columns.zone)), ids
 
 
+_NO_TIME = 2
+
+
+class UnreadableRow(ValueError):
+    """A row whose case, counter or time cannot be read. ``order``: of several, that with the least is told."""
+
+    def __init__(self, kind: int, row: int, told: str) -> None:
+        super().__init__(f"row {row}: {told}")
+        self.order = (kind, row)
+
+
 def _refuse_unreadable(rows: pl.DataFrame, columns: LogColumns) -> None:
     unreadable = [(columns.case, pl.col(columns.case) == "", "an empty case id")]
     if columns.saves is not None:
         # A counter that is passed over would hide gaps.
         counted = pl.col(columns.saves).cast(pl.Int64, strict=False)
         unreadable.append((columns.saves, counted.is_null(), "no whole number"))
-    for name, condition, what in unreadable:
-        wrong = rows.select(condition).to_series().arg_true()
+    for kind, (name, condition, what) in enumerate(unreadable):
+        wrong = rows.filter(condition).select(ROW, name).head(1)
         if len(wrong):
-            raise ValueError(f"row {wrong[0] + 2}: {rows[name][wrong[0]]!r} in column {name!r} is {what}")
+            number, value = wrong.row(0)
+            raise UnreadableRow(kind, number, f"{value!r} in column {name!r} is {what}")
 
 
 def _filled(raw: pl.DataFrame, name: str, missing: Iterable[str]) -> pl.Expr:
@@ -511,10 +527,12 @@ def _log_time(rows: pl.DataFrame, columns: LogColumns) -> pl.Series:
     local = rows[columns.time].str.to_datetime(columns.time_format, strict=False)
     at = local.dt.replace_time_zone(columns.zone, ambiguous="earliest", non_existent="null").dt.epoch("ms")
     if at.null_count():
-        row = int(at.is_null().arg_true()[0])
-        raise ValueError(
-            f"row {row + 2}: {rows[columns.time][row]!r} in column {columns.time!r} is no time of the form "
-            f"{columns.time_format!r} in {columns.zone}; correct the row, or time_format in the columns file"
+        number, value = rows.filter(at.is_null()).select(ROW, columns.time).row(0)
+        raise UnreadableRow(
+            _NO_TIME,
+            number,
+            f"{value!r} in column {columns.time!r} is no time of the form {columns.time_format!r} in {columns.zone}; "
+            "correct the row, or time_format in the columns file",
         )
     return at.alias("at")
 
