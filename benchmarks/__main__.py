@@ -1,4 +1,4 @@
-"""``python -m benchmarks [ingest|kernel|backfill] [--rounds N] [--json FILE]``."""
+"""``python -m benchmarks [ingest|kernel|conformance|backfill] [--rounds N] [--json FILE]``."""
 
 import argparse
 import json
@@ -6,10 +6,10 @@ import os
 import sys
 from pathlib import Path
 
-from benchmarks import backfill, ingest, kernel
+from benchmarks import backfill, conformance, ingest, kernel
 from benchmarks.measurement import ROOT, Facts, machine
 
-_BENCHMARKS = {"ingest": ingest, "kernel": kernel, "backfill": backfill}
+_BENCHMARKS = {"ingest": ingest, "kernel": kernel, "conformance": conformance, "backfill": backfill}
 
 
 def main() -> int:

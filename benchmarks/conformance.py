@@ -1,0 +1,117 @@
+"""Conformance, the whole job from the file on: the product next to what PM4Py offers for it.
+
+Owns the report and the comparison of costs: alignments that cost anything else than PM4Py's end the benchmark.
+"""
+
+import os
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from benchmarks.measurement import ROOT, Facts, Runs, Side, Tell, each, race, ratios, spread, table
+from benchmarks.other_side import interpreter
+
+_NOW = 1_488_326_400_000
+"""2017-03-01T00:00Z, ms: after the last save of the log."""
+SIZES = (24_918, 1_000_000)
+EVENTS = ("states", "saves")
+_CHECKS = ("quick replay", "replay", "declare", "temporal profile")
+"""What of theirs stands beside all checks of ours."""
+
+
+def run(log: Path, rounds: int, tell: Tell) -> Facts:
+    """``{cases: runs}``; without PM4Py only our sides. The sizes are those of ``ITSMS_BENCH_CASES``, comma separated:
+    the log is taken as often as is needed.
+    """
+    python = interpreter(tell)
+    if python is None:
+        tell("conformance: only our own sides are measured")
+    wanted = os.environ.get("ITSMS_BENCH_CASES")
+    documents = {
+        "procedure": str(ROOT / "mappings/procedures/incident.yaml"),
+        "columns": str(ROOT / "mappings/logs/uci-incidents.yaml"),
+        "now": _NOW,
+    }
+    found: Facts = {}
+    with TemporaryDirectory(prefix="itsms-bench-") as folder:
+        for cases in map(int, wanted.split(",")) if wanted else SIZES:
+            given = {**documents, "log": str(Path(folder, f"{cases}.csv"))}
+            made = _ours("replicate", {**given, "log": str(log), "cases": cases, "to": given["log"]}).run()
+            tell(f"conformance: wrote {cases:,} cases with {made['saves']:,} saves")
+            other = {**given, **_ours("net", given).run(), "sample": str(log)}
+            found[str(cases)] = race(f"conformance x{cases:,}", _sides(given, other, python), rounds, tell)
+            _refuse_other_costs(found[str(cases)])
+    return found
+
+
+def _ours(call: str, given: Facts) -> Side:
+    return Side(call, "benchmarks.conformance_sides", call, given)
+
+
+def _sides(given: Facts, other: Facts, python: Path | None) -> list[Side]:
+    sides = [_ours("assess", given)]
+    if python is not None:
+        module = "benchmarks.conformance_pm4py"
+        sides += [Side(name, module, name, {**other, "events": "states"}, python) for name in _CHECKS]
+    for events in EVENTS:
+        sides.append(Side(f"align {events}", "benchmarks.conformance_sides", "align", {**given, "events": events}))
+        if python is not None:
+            sides.append(Side(_other(events), module, "align", {**other, "events": events}, python))
+    return sides
+
+
+def _other(events: str) -> str:
+    return f"PM4Py align {events}"
+
+
+def _refuse_other_costs(runs: Runs) -> None:
+    """Every variant has to be there on both sides with the same cost, in every round."""
+    for events in EVENTS:
+        for ours, theirs in zip(runs[f"align {events}"], runs.get(_other(events), ()), strict=False):
+            differ = ours["costs"].items() ^ theirs["costs"].items()
+            if differ:
+                raise SystemExit(f"{len(differ)} costs of variants ({events}) differ, such as {min(differ)}")
+
+
+def report(found: Facts) -> str:
+    """The tables."""
+    return "\n\n".join(_tables(int(cases), runs) for cases, runs in found.items())
+
+
+def _tables(cases: int, runs: Runs) -> str:
+    checks = [_row(name, runs[name], runs["assess"]) for name in ("assess", *_CHECKS) if name in runs]
+    head = ("", "answers for each case", "wall s", "times ours", "CPU s", "peak RSS MB", "cases that fit")
+    text = f"Conformance, {cases:,} cases, from the file on:\n\n{table(head, checks)}"
+    aligned = [_aligned(events, runs) for events in EVENTS if _other(events) in runs]
+    if aligned:
+        text += f"\n\nAlignments of each distinct variant, costs equal:\n\n{table(_ALIGNED, aligned)}"
+    return text
+
+
+def _row(name: str, side: list[Facts], ours: list[Facts]) -> tuple[str, ...]:
+    first = side[0]
+    return (
+        name,
+        f"{first['requirements']:,}",
+        spread(each(side, "wall_s")),
+        spread(ratios(side, ours), ",.1f"),
+        spread(each(side, "cpu_s")),
+        spread(each(side, "peak_mb"), ",.0f"),
+        f"{first['flow']['fit']:,} of {first['flow']['aligned']:,}" if "flow" in first else f"{first['fit']:,}",
+    )
+
+
+_ALIGNED = ("events", "variants", "ours, ms", "PM4Py, s", "times", "from the file: ours, s", "PM4Py, s", "times")
+
+
+def _aligned(events: str, runs: Runs) -> tuple[str, ...]:
+    ours, theirs = runs[f"align {events}"], runs[_other(events)]
+    return (
+        events,
+        f"{len(ours[0]['costs']):,}",
+        spread([one["align_s"] * 1000 for one in ours], ",.1f"),
+        spread(each(theirs, "align_s")),
+        spread(ratios(theirs, ours, "align_s"), ",.0f"),
+        spread(each(ours, "wall_s")),
+        spread(each(theirs, "wall_s")),
+        spread(ratios(theirs, ours), ",.1f"),
+    )
