@@ -118,9 +118,9 @@ class _Sums:
         self._unmapped.update({f"{name}={value}": count for name, value, count in log.unmapped.iter_rows()})
         if log.cases.is_empty():
             return
-        visited = log.saves.select("case", "state").unique().group_by("state").len()
-        self._visited.update({state: count for state, count in visited.iter_rows() if state is not None})
         prepared = history(log, about.procedure, about.columns.mapping.types(), about.now, self._force, about.clocks)
+        visited = prepared.states.select("case", "state").drop_nulls().unique().group_by("state").len()
+        self._visited.update(dict(visited.iter_rows()))
         verdicts = judge_prepared([prepared])
         self._counts.append(verdicts.group_by(_COUNTED).agg(pl.len().alias("cases")))
         kept = verdicts.filter(pl.col("status").is_in(list(about.keep)))

@@ -46,7 +46,7 @@ class Scattered(Exception):
 
 @dataclass
 class EventLog:
-    """A log that can be read in batches, as often as wanted. ``rows``: what is looked at, all text, and ``cases.ROW``;
+    """A log that can be read in batches, as often as wanted. ``rows``: what tells of cases, all text, and ``cases.ROW``;
     ``everything``: all columns of the file. ``alike``: rows of the last reading that look like another.
     """
 
@@ -133,7 +133,7 @@ def opened(path: Path, columns: LogColumns) -> Iterator[EventLog]:
         except (pl.exceptions.PolarsError, OSError) as error:
             raise UnreadableLog(f"{path}: {_not_readable(path)}: {first_line(error)}") from error
         _refuse_incomplete(path, names, columns)
-        rows = everything.select(ROW, *(name for name in columns.looked_at() if name in names))
+        rows = everything.select(ROW, *(name for name in columns.told() if name in names))
         yield EventLog(path, columns, Path(folder), rows, everything)
 
 

@@ -274,7 +274,11 @@ class LogColumns(Strict):
 
     def looked_at(self) -> list[str]:
         """The columns of the file that are looked at, each once."""
-        names = [self.case, self.time, self.saves, self.actor, *self.late, *self.mapping.source_fields()]
+        return list(dict.fromkeys([*self.told(), *self.late]))
+
+    def told(self) -> list[str]:
+        """Those that tell anything of a case: not the late ones that no attribute reads."""
+        names = [self.case, self.time, self.saves, self.actor, *self.mapping.source_fields()]
         return list(dict.fromkeys(name for name in names if name is not None))
 
     def problems(self) -> list[Fault]:
