@@ -50,8 +50,8 @@ def run(log: Path, rounds: int, tell: Tell) -> Facts:
 def _daemon(tickets: int) -> Iterator["subprocess.Popen[str]"]:
     """A daemon beside a desk and a tracker of its own, which has begun to read."""
     with (
-        _serving(["-m", "benchmarks.generated_desk", str(tickets)]) as desk,
-        _serving(["-m", "connectors.servicenow.simulator"]) as tracker,
+        serving(["-m", "benchmarks.generated_desk", str(tickets)]) as desk,
+        serving(["-m", "connectors.servicenow.simulator"]) as tracker,
     ):
         given = {"url": desk, "tracker": tracker, "documents": str(ROOT / "mappings"), "folder": gettempdir()}
         command = [sys.executable, "-m", "benchmarks.backfill_sides", json.dumps(given)]
@@ -77,7 +77,7 @@ def _answer(daemon: "subprocess.Popen[str]") -> Facts:
 
 
 @contextmanager
-def _serving(command: Sequence[str]) -> Iterator[str]:
+def serving(command: Sequence[str]) -> Iterator[str]:
     """The address that a server prints when it is ready."""
     with subprocess.Popen([sys.executable, *command], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         try:

@@ -44,13 +44,9 @@ def main(given: Facts) -> None:
     from itsms_sync.wiring import make_stop, wired
 
     with TemporaryDirectory(prefix="itsms-bench-", dir=given["folder"]) as folder:
-        Path(folder, "password.txt").write_text("secret")
-        path = Path(folder, "bench.yaml")
-        go_live = time.strftime("%Y-%m-15", time.gmtime(time.time() - 400 * 86_400))
-        named = {name: given[name] for name in ("url", "tracker", "documents")}
-        path.write_text(_CONFIGURATION.format(go_live=go_live, **named))
+        path = configured(given, Path(folder))
         with wired(read_configuration(path), stop=make_stop(), progress=lambda *_: None) as parts:
-            _tell(measured(lambda: _read(parts)))
+            _tell(measured(lambda: read(parts)))
             for line in sys.stdin:
                 if line.strip() == "end":
                     break
@@ -59,11 +55,30 @@ def main(given: Facts) -> None:
         _tell({"database_mb": size, "peak_all_mb": peak_mb()})
 
 
+def configured(given: Facts, folder: Path) -> Path:
+    """The configuration of a daemon whose database lies in the folder."""
+    (folder / "password.txt").write_text("secret")
+    path = folder / "bench.yaml"
+    go_live = time.strftime("%Y-%m-15", time.gmtime(time.time() - 400 * 86_400))
+    named = {name: given[name] for name in ("url", "tracker", "documents")}
+    path.write_text(_CONFIGURATION.format(go_live=go_live, **named))
+    return path
+
+
+def touch(url: str, number: int) -> None:
+    """Changes so many tickets of the desk, and waits until what is read next sees it."""
+    if number:
+        wanted = urllib.request.Request(f"{url}/touch?tickets={number}", method="POST")
+        with urllib.request.urlopen(wanted):
+            pass
+    time.sleep(1.1)  # stamps are whole seconds
+
+
 def _tell(facts: Facts) -> None:
     print(json.dumps(facts), flush=True)
 
 
-def _read(parts: "Wired") -> Facts:
+def read(parts: "Wired") -> Facts:
     """Until no past is left; ``first_s``: until the first pass was over, which has read the newest changes."""
     started, first_s, cases, rows, passes = time.perf_counter(), 0.0, 0, 0, 0
     while True:
@@ -95,11 +110,7 @@ def _coverage(parts: "Wired") -> dict[str, int]:
 
 def _pass(parts: "Wired", url: str, number: int) -> Facts:
     """``wall_s`` and ``cpu_s`` of one pass after so many tickets have changed."""
-    if number:
-        wanted = urllib.request.Request(f"{url}/touch?tickets={number}", method="POST")
-        with urllib.request.urlopen(wanted):
-            pass
-    time.sleep(1.1)  # stamps are whole seconds
+    touch(url, number)
     wall, cpu = time.perf_counter(), time.process_time()
     report = parts.run_slice()
     spent = {"wall_s": time.perf_counter() - wall, "cpu_s": time.process_time() - cpu}

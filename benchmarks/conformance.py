@@ -3,16 +3,23 @@
 Owns the report and the comparison of costs: alignments that cost anything else than PM4Py's end the benchmark.
 """
 
+import json
 import os
+import subprocess
+import sys
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 
+from benchmarks.backfill import serving
 from benchmarks.measurement import ROOT, Facts, Runs, Side, Tell, each, race, ratios, spread, table
 from benchmarks.other_side import interpreter
 
 _NOW = 1_488_326_400_000
 """2017-03-01T00:00Z, ms: after the last save of the log."""
 SIZES = (24_918, 1_000_000)
+STORED, READ = 1_000_000, 25_000
+"""Cases in the store, and how many of them are read; the others are copies of these."""
+CHANGED, PASSES = 1_000, 7
 EVENTS = ("states", "saves")
 _CHECKS = ("quick replay", "replay", "declare", "temporal profile")
 """What of theirs stands beside all checks of ours."""
@@ -40,6 +47,24 @@ def run(log: Path, rounds: int, tell: Tell) -> Facts:
             other = {**given, **_ours("net", given).run(), "sample": str(log)}
             found[str(cases)] = race(f"conformance x{cases:,}", _sides(given, other, python), rounds, tell)
             _refuse_other_costs(found[str(cases)])
+    found["changed"] = _changed(tell)
+    return found
+
+
+def _changed(tell: Tell) -> Facts:
+    """Judging changed cases in a store of ``ITSMS_BENCH_STORED`` cases."""
+    stored = int(os.environ.get("ITSMS_BENCH_STORED", STORED))
+    read = min(stored, READ)
+    with (
+        serving(["-m", "benchmarks.generated_desk", str(read)]) as desk,
+        serving(["-m", "connectors.servicenow.simulator"]) as tracker,
+    ):
+        given = {"url": desk, "tracker": tracker, "documents": str(ROOT / "mappings"), "folder": gettempdir()}
+        given |= {"copies": stored // read - 1, "changed": CHANGED, "passes": PASSES}
+        command = [sys.executable, "-m", "benchmarks.rejudging_sides", json.dumps(given)]
+        done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+    found: Facts = json.loads(done.stdout.splitlines()[-1])
+    tell(f"conformance: {found['cases']:,} cases stored, {CHANGED:,} judged again {PASSES} times")
     return found
 
 
@@ -74,7 +99,8 @@ def _refuse_other_costs(runs: Runs) -> None:
 
 def report(found: Facts) -> str:
     """The tables."""
-    return "\n\n".join(_tables(int(cases), runs) for cases, runs in found.items())
+    sizes = [_tables(int(cases), runs) for cases, runs in found.items() if cases != "changed"]
+    return "\n\n".join([*sizes, _again(found["changed"])])
 
 
 def _tables(cases: int, runs: Runs) -> str:
@@ -98,6 +124,29 @@ def _row(name: str, side: list[Facts], ours: list[Facts]) -> tuple[str, ...]:
         spread(each(side, "peak_mb"), ",.0f"),
         f"{first['flow']['fit']:,} of {first['flow']['aligned']:,}" if "flow" in first else f"{first['fit']:,}",
     )
+
+
+def _again(found: Facts) -> str:
+    passes = found["passes"]
+    head = (
+        "cases stored",
+        "events",
+        "verdicts",
+        "database MB",
+        "judged anew s",
+        "CPU s",
+        "read before s",
+        "peak RSS MB",
+    )
+    row = (
+        *(f"{found[name]:,}" for name in ("cases", "events", "verdicts")),
+        f"{found['database_mb']:,.0f}",
+        spread(each(passes, "wall_s")),
+        spread(each(passes, "cpu_s")),
+        spread(each(passes, "read_s")),
+        f"{found['peak_mb']:,.0f}",
+    )
+    return f"Judging {CHANGED:,} changed cases anew:\n\n{table(head, [row])}"
 
 
 _ALIGNED = ("events", "variants", "ours, ms", "PM4Py, s", "times", "from the file: ours, s", "PM4Py, s", "times")
