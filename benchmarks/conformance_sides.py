@@ -55,7 +55,7 @@ def net(given: Facts) -> Facts:
 
 
 def assessed(given: Facts) -> Facts:
-    """What ``itsms-sync assess --json`` does, from the file to the figures: all checks, and the ways beside the flow."""
+    """What ``itsms-sync assess --json`` does, from the file to the figures: all checks, and ways beside the flow."""
     procedure, columns = read_document(Path(given["procedure"]), Procedure), _columns(given)
 
     def work() -> Facts:

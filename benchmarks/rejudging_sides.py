@@ -1,7 +1,7 @@
 """Judging changed cases anew in a store of many, as a daemon does it; in a process of its own.
 
-The first argument, JSON: ``url`` of the desk, ``tracker``, ``documents``, ``folder`` as for ``backfill_sides``; ``copies``
-of what was read that the store gets besides; ``changed`` cases and ``passes``.
+The first argument, JSON: ``url`` of the desk, ``tracker``, ``documents``, ``folder`` as for ``backfill_sides``;
+``copies`` of what was read that the store gets besides; ``changed`` cases and ``passes``.
 
 Reading a million tickets would take a quarter of an hour: the desk is smaller, and what the program stored of it is
 copied inside the database, each copy with records of its own. Only the rows as the source sent them are not copied,

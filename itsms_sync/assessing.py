@@ -5,6 +5,7 @@ The figures have the same shape as those that ``deviations`` gives of the databa
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,20 +75,24 @@ class _Basis:
 
 
 def _assessed(batches: Iterable[pl.DataFrame], about: _Basis) -> Assessment:
-    """Of several faults the same one is told whatever the batches: once one is found, the others are only looked
-    through for faults that go before."""
+    """A batch is judged while the next one is read. Of several faults the same one is told whatever the batches: once
+    one is found, the others are only looked through for faults that go before."""
     sums = _Sums(about)
     faults: list[tuple[tuple[int, int], Exception]] = []
-    for batch in batches:
-        try:
-            log, ids = from_log(batch, about.columns, about.now)
-        except UnreadableRow as error:
-            faults.append((error.order, error))
-        except (ValueError, pl.exceptions.PolarsError) as error:
-            faults.append((_LAST, error))
-        else:
-            if not faults:
-                sums.add(len(batch), log, ids)
+    with ThreadPoolExecutor(1) as beside:
+        judged: Future[None] | None = None
+        for batch in batches:
+            try:
+                log, ids = from_log(batch, about.columns, about.now)
+            except UnreadableRow as error:
+                faults.append((error.order, error))
+            except (ValueError, pl.exceptions.PolarsError) as error:
+                faults.append((_LAST, error))
+            if judged is not None:
+                judged.result()
+            judged = None if faults else beside.submit(sums.add, len(batch), log, ids)
+        if judged is not None:
+            judged.result()
     if faults:
         _, first = min(faults, key=lambda fault: fault[0])
         raise UnreadableLog(f"{about.path}: {first_line(first)}") from first
@@ -120,7 +125,7 @@ class _Sums:
             return
         prepared = history(log, about.procedure, about.columns.mapping.types(), about.now, self._force, about.clocks)
         visited = prepared.states.select("case", "state").drop_nulls().unique().group_by("state").len()
-        self._visited.update(dict(visited.iter_rows()))
+        self._visited.update(dict(visited.rows()))
         verdicts = judge_prepared([prepared])
         self._counts.append(verdicts.group_by(_COUNTED).agg(pl.len().alias("cases")))
         kept = verdicts.filter(pl.col("status").is_in(list(about.keep)))
@@ -128,7 +133,7 @@ class _Sums:
         self._ways.add(prepared)
 
     def assessment(self) -> Assessment:
-        schema = {**{name: pl.String for name in _COUNTED}, "cases": pl.UInt32}
+        schema = {**dict.fromkeys(_COUNTED, pl.String), "cases": pl.UInt32}
         counts = pl.concat([pl.DataFrame(schema=schema), *self._counts]).group_by(_COUNTED).agg(pl.col("cases").sum())
         return Assessment(
             cases=self._cases,

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import BytesIO
+from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import IO, TYPE_CHECKING, Any, cast
@@ -46,8 +47,8 @@ class Scattered(Exception):
 
 @dataclass
 class EventLog:
-    """A log that can be read in batches, as often as wanted. ``rows``: what tells of cases, all text, and ``cases.ROW``;
-    ``everything``: all columns of the file. ``alike``: rows of the last reading that look like another.
+    """A log that can be read in batches, as often as wanted. ``rows``: what tells of cases, as text, and ``cases.ROW``;
+    ``everything``: all columns. ``alike``: rows of the last reading that look like another.
     """
 
     path: Path
@@ -247,7 +248,7 @@ class _ByCase:
         for number, ends in enumerate(self._ends):
             if len(ends) > 1:
                 content = memoryview(self._file(number).read_bytes())
-                tables = (content[start:end] for start, end in zip(ends, ends[1:], strict=False))
+                tables = (content[start:end] for start, end in pairwise(ends))
                 yield pl.concat(pl.read_ipc_stream(BytesIO(table)) for table in tables)
 
     def _file(self, number: int) -> Path:

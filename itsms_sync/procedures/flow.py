@@ -133,7 +133,9 @@ def _reachable(steps: NDArray[np.int32], start: Iterable[int]) -> set[int]:
 
 @lru_cache(maxsize=64)
 def compiled(net: Net) -> Automaton:
-    """The automaton of a net, compiled once for all versions of a procedure that share it. Raises ``FlowError`` where the net is not safe, has no way to an end, or explodes."""
+    """The automaton of a net, compiled once however many versions and batches of cases share it. Raises ``FlowError``
+    where the net is not safe, has no way to an end, or explodes.
+    """
     labels = tuple(sorted({move.label for move in net.moves if move.label is not None}))
     steps, accepting = _deterministic(_Graph(net, labels), len(labels))
     steps, accepting = _living(steps, accepting)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
 from enum import StrEnum
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from sqlglot import Token, TokenType, exp, parser, tokens
@@ -72,6 +72,13 @@ class Condition:
 
 def compile(text: str, columns: Mapping[str, Type]) -> Condition:
     """Check ``text`` against ``columns`` (name to type). Raises ``WrongCondition`` for the first mistake found."""
+    return _compiled(text, tuple(columns.items()))
+
+
+@lru_cache(maxsize=1024)
+def _compiled(text: str, named: tuple[tuple[str, Type], ...]) -> Condition:
+    """Documents are few, and their conditions are asked for with every batch of cases."""
+    columns = dict(named)
     place = _Place(text)
     if len(text) > LONGEST:
         place.refuse(f"a condition has at most {LONGEST:,} characters, this one has {len(text):,}", 0)

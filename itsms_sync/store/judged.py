@@ -235,8 +235,8 @@ class Judged:
                     verdict.c.occurred_at,
                     verdict.c.recheck_at,
                 ).where(wanted, self._stands())
-            )
-            found.extend(StoredVerdict(*row) for row in rows)
+            ).all()
+            found.extend(map(StoredVerdict._make, rows))
         return found
 
     def _stands(self) -> ColumnElement[bool]:
