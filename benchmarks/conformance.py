@@ -46,7 +46,7 @@ def run(log: Path, rounds: int, tell: Tell) -> Facts:
             tell(f"conformance: wrote {cases:,} cases with {made['saves']:,} saves")
             other = {**given, **_ours("net", given).run(), "sample": str(log)}
             found[str(cases)] = race(f"conformance x{cases:,}", _sides(given, other, python), rounds, tell)
-            _refuse_other_costs(found[str(cases)])
+            refuse_other_costs(found[str(cases)])
     found["changed"] = _changed(tell)
     return found
 
@@ -88,7 +88,7 @@ def _other(events: str) -> str:
     return f"PM4Py align {events}"
 
 
-def _refuse_other_costs(runs: Runs) -> None:
+def refuse_other_costs(runs: Runs) -> None:
     """Every variant has to be there on both sides with the same cost, in every round."""
     for events in EVENTS:
         for ours, theirs in zip(runs[f"align {events}"], runs.get(_other(events), ()), strict=False):

@@ -18,7 +18,7 @@ from itsms_sync.configuration import read_document
 from itsms_sync.conformance.alignment import costs
 from itsms_sync.procedures.flow import Net, between_states, compiled
 from itsms_sync.procedures.model import Procedure
-from itsms_sync.sms.mapping import LogColumns
+from itsms_sync.sms.mapping import LogColumns, ProcessMapping
 
 if TYPE_CHECKING:
     from itsms_sync.eventlog import EventLog
@@ -110,7 +110,7 @@ def _variants(log: "EventLog", words: dict[str, str], events: str) -> pl.DataFra
     return pl.concat(parts).group_by("states").agg(pl.col("cases", "saves").sum())
 
 
-def _state_only(columns: LogColumns) -> "object":
+def _state_only(columns: LogColumns) -> ProcessMapping:
     wanted = {"opened", "state"}
     kept = {name: attribute for name, attribute in columns.mapping.attributes.items() if name in wanted}
     return columns.mapping.model_copy(update={"attributes": kept, "activities": {}})

@@ -133,10 +133,10 @@ def _stamp(rules: Sequence[Rule], columns: Sequence[str | None]) -> pl.Expr:
 def _details(frame: pl.DataFrame, rules: Sequence[Rule]) -> pl.Series:
     """Few cases have details, and putting text together is slow: it is done for these only."""
     told = pl.Series([None], dtype=pl.String).new_from_index(0, len(frame))
-    for number, rule in enumerate(rules):
-        if rule.detail is not None:
+    for number in frame["_rule"].unique().to_list():
+        detail = rules[number].detail
+        if detail is not None:
             rows = (frame["_rule"] == number).arg_true()
-            if len(rows):
-                texts = frame.lazy().filter(pl.col("_rule") == number).select(rule.detail.cast(pl.String)).collect()
-                told = told.scatter(rows, texts.to_series())
+            texts = frame.lazy().filter(pl.col("_rule") == number).select(detail.cast(pl.String)).collect()
+            told = told.scatter(rows, texts.to_series())
     return told
