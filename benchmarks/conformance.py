@@ -26,8 +26,9 @@ _CHECKS = ("quick replay", "replay", "declare", "temporal profile")
 
 
 def run(log: Path, rounds: int, tell: Tell) -> Facts:
-    """``{cases: runs}``; without PM4Py only our sides. The sizes are those of ``ITSMS_BENCH_CASES``, comma separated:
-    the log is taken as often as is needed.
+    """``{cases: runs, "changed": what was found}``; without PM4Py only our sides. The sizes are those of
+    ``ITSMS_BENCH_CASES``, comma separated: the log is taken as often as is needed. ``ITSMS_BENCH_STORED`` is the size of
+    the store in which cases change; 0 leaves that out.
     """
     python = interpreter(tell)
     if python is None:
@@ -40,20 +41,21 @@ def run(log: Path, rounds: int, tell: Tell) -> Facts:
     }
     found: Facts = {}
     with TemporaryDirectory(prefix="itsms-bench-") as folder:
-        for cases in map(int, wanted.split(",")) if wanted else SIZES:
+        for cases in SIZES if wanted is None else map(int, filter(None, wanted.split(","))):
             given = {**documents, "log": str(Path(folder, f"{cases}.csv"))}
             made = _ours("replicate", {**given, "log": str(log), "cases": cases, "to": given["log"]}).run()
             tell(f"conformance: wrote {cases:,} cases with {made['saves']:,} saves")
             other = {**given, **_ours("net", given).run(), "sample": str(log)}
             found[str(cases)] = race(f"conformance x{cases:,}", _sides(given, other, python), rounds, tell)
             refuse_other_costs(found[str(cases)])
-    found["changed"] = _changed(tell)
+    stored = int(os.environ.get("ITSMS_BENCH_STORED", STORED))
+    if stored:
+        found["changed"] = _changed(stored, tell)
     return found
 
 
-def _changed(tell: Tell) -> Facts:
-    """Judging changed cases in a store of ``ITSMS_BENCH_STORED`` cases."""
-    stored = int(os.environ.get("ITSMS_BENCH_STORED", STORED))
+def _changed(stored: int, tell: Tell) -> Facts:
+    """Judging changed cases in a store of so many."""
     read = min(stored, READ)
     with (
         serving(["-m", "benchmarks.generated_desk", str(read)]) as desk,
@@ -99,8 +101,7 @@ def refuse_other_costs(runs: Runs) -> None:
 
 def report(found: Facts) -> str:
     """The tables."""
-    sizes = [_tables(int(cases), runs) for cases, runs in found.items() if cases != "changed"]
-    return "\n\n".join([*sizes, _again(found["changed"])])
+    return "\n\n".join(_again(one) if part == "changed" else _tables(int(part), one) for part, one in found.items())
 
 
 def _tables(cases: int, runs: Runs) -> str:
