@@ -27,8 +27,8 @@ _CHECKS = ("quick replay", "replay", "declare", "temporal profile")
 
 def run(log: Path, rounds: int, tell: Tell) -> Facts:
     """``{cases: runs, "changed": what was found}``; without PM4Py only our sides. The sizes are those of
-    ``ITSMS_BENCH_CASES``, comma separated: the log is taken as often as is needed. ``ITSMS_BENCH_STORED`` is the size of
-    the store in which cases change; 0 leaves that out.
+    ``ITSMS_BENCH_CASES``, comma separated: the log is taken as often as is needed. ``ITSMS_BENCH_STORED`` is the size
+    of the store in which cases change; 0 leaves that out.
     """
     python = interpreter(tell)
     if python is None:
