@@ -6,6 +6,7 @@ The figures have the same shape as those that ``deviations`` gives of the databa
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,10 +59,10 @@ def assess(
     """
     about = _Basis(path, procedure, columns, now, clocks, keep)
     with opened(path, columns) as log:
-        try:
+        with suppress(Scattered):
             return _assessed(log.batches(rows), about)
-        except Scattered:
-            return _assessed(log.sorted_out(rows), about)
+        # Outside of the handler, which would hold what was read until then.
+        return _assessed(log.sorted_out(rows), about)
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,20 +65,20 @@ class EventLog:
         """Whole cases, in the file's order. Raises ``UnreadableLog``, and ``Scattered`` when it comes to light that the
         file does not keep cases together: what was read until then has to be forgotten.
         """
-        yield from self._checked(_together(self._pieces(rows), self.columns.case))
+        yield from self._checked(_together(self._pieces(rows, pl.all()), self.columns.case))
 
     def sorted_out(self, rows: int = ROWS) -> Iterator[pl.DataFrame]:
         """Whole cases of a log in any order, each with its rows in the file's. Raises ``UnreadableLog``."""
-        with self._told():
-            total = self.rows.select(pl.len()).collect().item()
+        # To ask for the number of rows would map the whole file into memory.
+        total = sum(map(len, self._pieces(rows, self.columns.case)))
         store = _ByCase(self.folder, self.columns.case, parts=-(-total // rows))
-        for piece in self._pieces(rows):
+        for piece in self._pieces(rows, pl.all()):
             store.add(piece)
         yield from self._checked(store.parts())
 
-    def _pieces(self, rows: int) -> Iterator[pl.DataFrame]:
+    def _pieces(self, rows: int, wanted: str | pl.Expr) -> Iterator[pl.DataFrame]:
         with self._told():
-            yield from self.rows.collect_batches(chunk_size=rows, lazy=True)
+            yield from self.rows.select(wanted).collect_batches(chunk_size=rows, lazy=True)
 
     @contextmanager
     def _told(self) -> Iterator[None]:
