@@ -421,8 +421,11 @@ def test_depth_and_length_are_bounded():
 
 
 def test_nested_too_deeply_for_a_caller_that_is_deep_itself():
+    # A text of its own: what has been compiled before is not read again.
+    text = "(" * DEEPEST + "b" + ")" * DEEPEST + " "
+
     def below(levels):
-        return below(levels - 1) if levels else compile("(" * DEEPEST + "b" + ")" * DEEPEST, COLUMNS)
+        return below(levels - 1) if levels else compile(text, COLUMNS)
 
     limit = sys.getrecursionlimit()
     with pytest.raises(WrongCondition, match="nested too deeply"):
