@@ -33,7 +33,12 @@ def main(given: Facts) -> None:
         with wired(read_configuration(path), stop=make_stop(), progress=lambda *_: None) as parts:
             read(parts)
             with parts.engine.begin() as connection:
-                _copy(connection, given["copies"])
+                last = _last(connection)
+            for copy in range(1, given["copies"] + 1):
+                with parts.engine.begin() as connection:
+                    _copy(connection, copy, last)
+            with parts.engine.begin() as connection:
+                _count(connection, given["copies"] + 1)
                 stored = _stored(connection)
             passes = [_pass(parts, given["url"], given["changed"]) for _ in range(given["passes"] + 1)][1:]
         size = sum(file.stat().st_size for file in Path(folder).glob("bench.db*")) / 1e6
@@ -61,23 +66,34 @@ def _tables() -> "list[Table]":
     return [schema.record, schema.relation, schema.event, schema.verdict, schema.case_state, schema.deviation]
 
 
-def _copy(connection: "Connection", copies: int) -> None:
-    """Each table as often again, with ids behind those that there are."""
-    from sqlalchemy import func, insert, select, update
+def _last(connection: "Connection") -> "dict[Table, int]":
+    """The last id of each table that has ids, before anything is copied."""
+    from sqlalchemy import func, select
 
-    from itsms_sync.store.schema import record, tally
+    found = {table: connection.execute(select(func.max(table.c.id))).scalar() for table in _tables() if "id" in table.c}
+    return {table: last or 0 for table, last in found.items()}
 
-    last = {
-        table: connection.execute(select(func.max(table.c.id))).scalar() or 0 for table in _tables() if "id" in table.c
-    }
-    for copy in range(1, copies + 1):
-        for table in _tables():
-            columns = [_copied(column, copy, last.get(table, 0), last[record]) for column in table.c]
-            key = table.c.id if "id" in table.c else table.c.record_id
-            read = select(*columns).where(key <= last.get(table, last[record]))
-            connection.execute(insert(table).from_select(list(table.c.keys()), read))
-    # What the program counts has to fit what is stored.
-    connection.execute(update(tally).values(cases=tally.c.cases * (copies + 1)))
+
+def _copy(connection: "Connection", copy: int, last: "dict[Table, int]") -> None:
+    """Each table once more, with ids behind those that there are."""
+    from sqlalchemy import insert, select
+
+    from itsms_sync.store.schema import record
+
+    for table in _tables():
+        columns = [_copied(column, copy, last.get(table, 0), last[record]) for column in table.c]
+        key = table.c.id if "id" in table.c else table.c.record_id
+        read = select(*columns).where(key <= last.get(table, last[record]))
+        connection.execute(insert(table).from_select(list(table.c.keys()), read))
+
+
+def _count(connection: "Connection", times: int) -> None:
+    """What the program counts has to fit what is stored."""
+    from sqlalchemy import update
+
+    from itsms_sync.store.schema import tally
+
+    connection.execute(update(tally).values(cases=tally.c.cases * times))
 
 
 def _copied(column: Any, copy: int, last: int, last_record: int) -> Any:
