@@ -61,7 +61,7 @@ def _changed(stored: int, tell: Tell) -> Facts:
         serving(["-m", "benchmarks.generated_desk", str(read)]) as desk,
         serving(["-m", "connectors.servicenow.simulator"]) as tracker,
     ):
-        given = {"url": desk, "tracker": tracker, "documents": str(ROOT / "mappings"), "folder": gettempdir()}
+        given: Facts = {"url": desk, "tracker": tracker, "documents": str(ROOT / "mappings"), "folder": gettempdir()}
         given |= {"copies": stored // read - 1, "changed": CHANGED, "passes": PASSES}
         command = [sys.executable, "-m", "benchmarks.rejudging_sides", json.dumps(given)]
         done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
