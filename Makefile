@@ -7,7 +7,7 @@ STAMP  := $(VENV)/.installed
 # Tests start hundreds of processes, which would each compile the whole program anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test test-slow soak check bench lock clean
+.PHONY: help demo test test-slow soak fuzz check bench lock clean
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
 
@@ -35,6 +35,10 @@ test-slow: $(STAMP) ## the tests that take longer, oracles included
 SOAK_MINUTES ?= 50
 soak: $(STAMP) ## kills, power cuts, faults and planted bugs for SOAK_MINUTES; STAGES="runs kills" chooses, SEED= repeats
 	@$(BIN)/python -m tests.soak $(STAGES) --minutes=$(SOAK_MINUTES) $(if $(SEED),--seed=$(SEED)) $(if $(COUNT),--count=$(COUNT))
+
+MINUTES ?= 10
+fuzz: $(STAMP) ## readers of YAML, CSV, XES and Parquet against broken files, MINUTES each; READERS="xes csv" chooses, SEED= repeats
+	@$(BIN)/python -m tests.fuzz $(READERS) --minutes=$(MINUTES) $(if $(SEED),--seed=$(SEED))
 
 check: $(STAMP) ## lint, types, import contracts
 	@echo "== ruff"        && $(BIN)/ruff check .

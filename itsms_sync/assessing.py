@@ -18,7 +18,8 @@ from itsms_sync.conformance.history import NO_CALENDARS, history
 from itsms_sync.conformance.kernel import forces, judge_prepared
 from itsms_sync.conformance.runs import Counting, Ways
 from itsms_sync.conformance.verdicts import VERDICTS, Status
-from itsms_sync.eventlog import ROWS, Scattered, UnreadableLog, first_line, opened
+from itsms_sync.eventlog import Scattered, opened
+from itsms_sync.logfile import ROWS, UnreadableLog, first_line
 from itsms_sync.procedures.model import Procedure
 from itsms_sync.sms.calendars import Clocks
 from itsms_sync.sms.cases import CaseLog, UnreadableRow, from_log

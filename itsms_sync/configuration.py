@@ -5,6 +5,7 @@ Connects nothing; what it returns is ``wiring``'s to build from.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -127,9 +128,10 @@ def read_document(path: Path, model: type[M]) -> M:
 
 
 def _check_plugins(reading: _Reading, settings: "Settings", positions: Positions) -> None:
+    installed = cache(plugin)
     for name, source in settings.sources.items():
         try:
-            found = plugin(source.system)
+            found = installed(source.system)
             reading.report(positions, _credential_faults(name, source, found.logins))
             found.check_options(source.options)
         except UnknownPlugin as error:

@@ -32,8 +32,10 @@ from ruamel.yaml.events import (
     ScalarEvent,
 )
 
-LARGEST = 1 << 20
-"""Bytes of one document."""
+from itsms_sync.telling import shown
+
+LARGEST = 1 << 19
+"""Bytes of one document; the YAML scanner reads some 200 KB in a second."""
 LONGEST_LINE = 20_000
 """Characters; the YAML scanner needs time in the square of some lines (14 s for a megabyte of exclamation marks)."""
 DEEPEST = 50
@@ -44,6 +46,8 @@ _LONG_TEXT = 64
 """Characters of a text that weigh as much as one value; else a few aliases of a long text fill the memory."""
 MOST_PROBLEMS = 200
 """Problems that are told one by one; the rest is a number."""
+
+_LONGEST_MESSAGE = 600
 
 M = TypeVar("M", bound=BaseModel)
 Key = str | int
@@ -67,8 +71,9 @@ class Problem:
     """What to do next, if that is known."""
 
     def __str__(self) -> str:
-        hint = f"; {self.hint}" if self.hint else ""
-        return f"{self.path}:{self.line}:{self.column}: {self.message}{hint}"
+        told = shown(self.message, _LONGEST_MESSAGE)
+        hint = f"; {shown(self.hint, _LONGEST_MESSAGE)}" if self.hint else ""
+        return f"{self.path}:{self.line}:{self.column}: {told}{hint}"
 
 
 class Invalid(Exception):

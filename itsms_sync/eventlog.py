@@ -9,39 +9,35 @@ No more than a few batches are held at a time, however long the log is. A log wh
 out by case into files of a temporary folder first.
 """
 
-import gzip
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import IO, TYPE_CHECKING, Any, cast
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from itsms_sync import parquet, xes
+from itsms_sync.logfile import MOST_COLUMNS, ROWS, Refused, UnreadableLog, first_line, is_packed, unpacked
 from itsms_sync.sms.cases import ROW
 from itsms_sync.sms.mapping import LogColumns
-
-if TYPE_CHECKING:
-    from xml.etree.ElementTree import Element
+from itsms_sync.telling import shown
 
 GZIP = b"\x1f\x8b"
 SUFFIXES = {".csv": "CSV", ".csv.gz": "CSV", ".xes": "XES", ".xes.gz": "XES", ".parquet": "Parquet"}
-TRACE = "case:"
 FIRST_ROW = 2
 """The header is row 1, also of a file that has none."""
+LONGEST_HEADER = 1 << 20
+"""Bytes of the first line of a CSV file."""
+FEWEST_CELLS = 1 << 22
+"""Cells that a CSV file of any size may have."""
+_AT_ONCE = 1 << 20
 _PART = "\x00part"
 _Hashes = NDArray[np.uint64]
-ROWS = 100_000
-"""Rows of a batch, about: more where the last case goes on, fewer at the end."""
-
-
-class UnreadableLog(Exception):
-    """The log cannot be read; the message names file, row and what to do."""
 
 
 class Scattered(Exception):
@@ -84,7 +80,7 @@ class EventLog:
     def _told(self) -> Iterator[None]:
         try:
             yield
-        except (pl.exceptions.PolarsError, OSError) as error:
+        except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
             raise UnreadableLog(f"{self.path}: {_not_readable(self.path)}: {first_line(error)}") from error
 
     def _checked(self, batches: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
@@ -129,21 +125,18 @@ def opened(path: Path, columns: LogColumns) -> Iterator[EventLog]:
     if form is None:
         known = ", ".join(SUFFIXES)
         raise UnreadableLog(f"{path}: only {known} can be read; export the log in one of these forms")
-    _refuse_misnamed(path)
     with TemporaryDirectory(prefix="itsms-log-") as folder:
         try:
+            _refuse_misnamed(path)
             everything = {"CSV": _csv, "XES": _xes, "Parquet": _parquet}[form](path, columns, Path(folder))
             names = [name for name in everything.collect_schema().names() if name != ROW]
-        except (pl.exceptions.PolarsError, OSError) as error:
+        except Refused as error:
+            raise UnreadableLog(f"{':'.join(map(str, (path, *error.place)))}: {error}") from error
+        except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
             raise UnreadableLog(f"{path}: {_not_readable(path)}: {first_line(error)}") from error
         _refuse_incomplete(path, names, columns)
         rows = everything.select(ROW, *(name for name in columns.told() if name in names))
         yield EventLog(path, columns, Path(folder), rows, everything)
-
-
-def first_line(error: Exception) -> str:
-    """What a library says, without what it adds for programmers."""
-    return str(error).partition("\n")[0]
 
 
 def _form(path: Path) -> str | None:
@@ -157,9 +150,9 @@ def _not_readable(path: Path) -> str:
 def _refuse_misnamed(path: Path) -> None:
     with path.open("rb") as file:
         compressed = file.read(2) == GZIP
-    if path.suffix == ".gz" and not compressed:
+    if is_packed(path) and not compressed:
         raise UnreadableLog(f"{path}: named .gz, but it is not compressed; rename it to {path.with_suffix('').name}")
-    if path.suffix != ".gz" and compressed:
+    if not is_packed(path) and compressed:
         raise UnreadableLog(f"{path}: it is compressed; rename it to {path.name}.gz")
 
 
@@ -167,44 +160,53 @@ def _refuse_incomplete(path: Path, names: list[str], columns: LogColumns) -> Non
     optional = (columns.saves, columns.actor, columns.mapping.attributes["state"].field)
     needed = {columns.case, columns.time, *columns.late, *(name for name in optional if name is not None)}
     missing = sorted(needed - set(names))
-    if missing and names:
+    if not names:
+        raise UnreadableLog(f"{path}: there are no rows; nothing can be said of no cases")
+    if missing:
         raise UnreadableLog(
             f"{path}:1: the log has no column {', '.join(map(repr, missing))} that {columns.document} names; "
-            f"it has {', '.join(names)}"
+            f"it has {shown(', '.join(names))}"
         )
 
 
 def _csv(path: Path, columns: LogColumns, folder: Path) -> pl.LazyFrame:
-    del columns, folder
-    return pl.scan_csv(path, infer_schema=False, glob=False, row_index_name=ROW, row_index_offset=FIRST_ROW)
+    del columns
+    plain = unpacked(path, folder)
+    _refuse_misshapen(plain)
+    return pl.scan_csv(plain, infer_schema=False, glob=False, row_index_name=ROW, row_index_offset=FIRST_ROW)
+
+
+def _refuse_misshapen(path: Path) -> None:
+    """What would need far more memory than it has text: each cell takes 16 bytes, also one of a row that is too short,
+    which has no text at all.
+    """
+    with path.open("rb") as file:
+        header = file.readline(LONGEST_HEADER)
+        width = header.count(b",") + 1
+        if width > MOST_COLUMNS or len(header) == LONGEST_HEADER:
+            raise Refused(
+                f"the header has more than {MOST_COLUMNS:,} columns or {LONGEST_HEADER:,} bytes; is this CSV?", 1
+            )
+        lines = sum(data.count(b"\n") for data in iter(lambda: file.read(_AT_ONCE), b""))
+    if width * lines > FEWEST_CELLS + 2 * path.stat().st_size:
+        raise Refused(f"most of its {lines:,} lines have far fewer cells than the {width:,} columns of the header")
+
+
+def _xes(path: Path, columns: LogColumns, folder: Path) -> pl.LazyFrame:
+    return _packed(*xes.files(path, columns, folder))
 
 
 def _parquet(path: Path, columns: LogColumns, folder: Path) -> pl.LazyFrame:
-    """What is not looked at is empty: it may be of a kind that has no text."""
-    del folder
-    file = pl.scan_parquet(path, glob=False, row_index_name=ROW, row_index_offset=FIRST_ROW)
-    types = {name: type_ for name, type_ in file.collect_schema().items() if name != ROW}
-    floats = [name for name in columns.looked_at() if types.get(name) in (pl.Float32, pl.Float64)]
-    whole = file.select((pl.col(name) == pl.col(name).round()).all() for name in floats).collect()
-    texts = {
-        name: _text(name, type_, columns, whole=name in floats and whole[name].item())
-        for name, type_ in types.items()
-        if name in columns.looked_at()
-    }
-    return file.select(ROW, *(texts.get(name, pl.lit(None, pl.String)).alias(name) for name in types))
+    return _packed(*parquet.files(path, columns, folder))
 
 
-def _text(name: str, type_: pl.DataType, columns: LogColumns, *, whole: bool) -> pl.Expr:
-    """Values as a CSV file would have them. ``whole``: all are whole numbers."""
-    values = pl.col(name)
-    match type_:
-        case pl.String:
-            return values
-        case pl.Datetime():
-            zoned = values.dt.convert_time_zone(columns.zone) if type_.time_zone else values
-            return zoned.dt.to_string(columns.time_format)
-        case _:
-            return (values.cast(pl.Int64) if whole else values).cast(pl.String)
+def _packed(files: list[Path], names: list[str]) -> pl.LazyFrame:
+    """What was put into files. What is not looked at is empty: it may be of a kind that has no text."""
+    whole = pl.scan_ipc(files).with_row_index(ROW, FIRST_ROW) if files else pl.LazyFrame(schema={ROW: pl.UInt32})
+    there = whole.collect_schema().names()
+    return whole.select(
+        ROW, *(pl.col(name) if name in there else pl.lit(None, pl.String).alias(name) for name in names)
+    )
 
 
 def _together(pieces: Iterator[pl.DataFrame], case: str) -> Iterator[pl.DataFrame]:
@@ -260,128 +262,3 @@ class _ByCase:
 
     def _file(self, number: int) -> Path:
         return self._folder / f"{number}.arrows"
-
-
-# --- XES (IEEE 1849)
-
-
-def _xes(path: Path, columns: LogColumns, folder: Path) -> pl.LazyFrame:
-    from xml.etree.ElementTree import ParseError
-
-    from defusedxml.common import DefusedXmlException
-
-    try:
-        with _unpacked(path) as file:
-            return _XesLog(file, columns, folder).rows()
-    except ParseError as error:
-        line, column = error.position
-        told = first_line(error).partition(":")[0]
-        raise UnreadableLog(f"{path}:{line}:{column + 1}: not readable as XES: {told}") from error
-    except DefusedXmlException as error:
-        raise UnreadableLog(f"{path}: XES with a document type of its own is refused: {first_line(error)}") from error
-    except (OSError, EOFError) as error:
-        raise UnreadableLog(f"{path}: not readable: {first_line(error)}") from error
-    except ValueError as error:
-        raise UnreadableLog(f"{path}: {first_line(error)}") from error
-
-
-@contextmanager
-def _unpacked(path: Path) -> Iterator[IO[bytes]]:
-    with path.open("rb") as plain:
-        yield cast("IO[bytes]", gzip.GzipFile(fileobj=plain)) if path.suffix == ".gz" else plain
-
-
-class _XesLog:
-    """One pass over a log, which puts the columns that are looked at into files of ``folder``: only at the end is known
-    which columns there are."""
-
-    def __init__(self, file: IO[bytes], columns: LogColumns, folder: Path) -> None:
-        self._file = file
-        self._folder = folder
-        self._columns = columns
-        self._named = columns.looked_at()
-        self._defaults: dict[str, str] = {}
-        self._seen: dict[str, None] = {}
-        self._rows: list[tuple[str | None, ...]] = []
-        self._packed: list[Path] = []
-
-    def rows(self) -> pl.LazyFrame:
-        """A column for each key that the log knows; those that are not looked at are empty."""
-        from defusedxml.ElementTree import iterparse
-
-        found_log = False
-        for _, element in iterparse(self._file, events=("end",)):
-            match _tag(element):
-                case "global":
-                    self._declare(element)
-                    element.clear()
-                case "trace":
-                    self._trace(element)
-                    element.clear()
-                case "log":
-                    found_log = True
-        if not found_log:
-            raise ValueError("there is no <log>, so this is not XES")
-        self._pack()
-        whole = pl.scan_ipc(self._packed).with_row_index(ROW, FIRST_ROW)
-        others = [pl.lit(None, pl.String).alias(name) for name in self._seen if name not in self._named]
-        return whole.select(ROW, *(name for name in self._named if name in self._seen), *others)
-
-    def _declare(self, element: "Element") -> None:
-        """Attributes that every trace or event has, with the value that stands where one is silent."""
-        prefix = TRACE if element.get("scope") == "trace" else ""
-        self._defaults |= {prefix + key: value for key, value in self._attributes(element).items()}
-
-    def _trace(self, trace: "Element") -> None:
-        whole = {TRACE + key: value for key, value in self._attributes(trace).items()}
-        for event in trace:
-            if _tag(event) == "event":
-                told = {**self._defaults, **whole, **self._attributes(event)}
-                self._seen.update(dict.fromkeys(told))
-                self._rows.append(tuple(told.get(name) for name in self._named))
-        if len(self._rows) >= ROWS:
-            self._pack()
-
-    def _pack(self) -> None:
-        """Text in rows is ten times as large as in columns."""
-        schema = dict.fromkeys(self._named, pl.String)
-        self._packed.append(self._folder / f"{len(self._packed)}.arrow")
-        pl.DataFrame(self._rows, schema=schema, orient="row").write_ipc(self._packed[-1], compression="lz4")
-        self._rows = []
-
-    def _attributes(self, element: "Element") -> Mapping[str, str]:
-        """The attributes of an element that have a value of their own."""
-        return {
-            child.get("key", ""): self._value(_tag(child), child.get("value", ""))
-            for child in element
-            if child.get("value") is not None
-        }
-
-    def _value(self, type_: str, value: str) -> str:
-        return self._instant(value) if type_ == "date" else value
-
-    def _instant(self, value: str) -> str:
-        """An instant in the form and the zone of the columns file; without an offset it is UTC."""
-        from datetime import UTC, datetime
-        from zoneinfo import ZoneInfo
-
-        try:
-            at = datetime.fromisoformat(value)
-        except ValueError:
-            raise ValueError(f"{value!r} is no instant of XES (ISO 8601)") from None
-        zoned = at.replace(tzinfo=UTC) if at.tzinfo is None else at
-        zone = UTC if self._columns.zone == "UTC" else ZoneInfo(self._columns.zone)
-        return _formatted(zoned.astimezone(zone), self._columns.time_format)
-
-
-def _formatted(at: Any, form: str) -> str:
-    """``%.f`` and ``%3f`` are polars' own: a fraction of a second, or none."""
-    for own, digits in (("%.3f", 3), ("%.6f", 6), ("%.f", 6), ("%3f", 3), ("%6f", 6)):
-        if own in form:
-            fraction = f"{at.microsecond:06d}"[:digits]
-            return str(at.strftime(form.replace(own, ("." if "." in own else "") + fraction)))
-    return str(at.strftime(form))
-
-
-def _tag(element: "Element") -> str:
-    return element.tag.rpartition("}")[2]

@@ -182,14 +182,14 @@ def test_a_validator_of_the_model_speaks_at_the_place_of_its_model():
         ("[" * 10_000, "1:51: lists and mappings are nested in more than 50 levels"),
         ("- " * 9_000, "1:101: lists and mappings are nested in more than 50 levels"),
         ("x: " + "!" * 30_000, "1:1: this line has more than 20,000 characters"),
-        ("x: '" + "a\n" * 600_000 + "'", "1:1: is larger than 1,048,576 bytes"),
+        ("x: '" + "a\n" * 300_000 + "'", "1:1: is larger than 524,288 bytes"),
     ],
 )  # fmt: skip
 def test_texts_that_are_refused(text, expected):
-    begin = time.perf_counter()
+    begin = time.process_time()
     problems = found(text, Anything)
     assert expected == problems[0].removeprefix("p.yaml:")[: len(expected)]
-    assert time.perf_counter() - begin < 5
+    assert time.process_time() - begin < 5
 
 
 def test_files_that_cannot_be_read(tmp_path):
@@ -198,7 +198,7 @@ def test_files_that_cannot_be_read(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     expected = {
         "latin": "2:4: this byte is not UTF-8; save the file in the encoding UTF-8",
-        "large": "1:1: is larger than 1,048,576 bytes; split the document",
+        "large": "1:1: is larger than 524,288 bytes; split the document",
         "pipe": "1:1: is not a file",
         ".": "1:1: is not a file",
         "none": "1:1: cannot be read: No such file or directory; check the name and the rights of the file",
@@ -226,10 +226,10 @@ BOMBS = {
 
 @pytest.mark.parametrize("name", BOMBS)
 def test_bombs_are_refused_before_they_expand(name):
-    begin = time.perf_counter()
+    begin = time.process_time()
     problems = found(BOMBS[name], Anything)
     assert all("more than" in line for line in problems)
-    assert time.perf_counter() - begin < 5
+    assert time.process_time() - begin < 5
 
 
 def test_anchors_aliases_and_merge_keys():
@@ -258,11 +258,11 @@ def test_plain_values_are_of_yaml_1_2(text, expected):
 
 
 def test_a_thousand_problems_are_counted_not_listed():
-    begin = time.perf_counter()
-    problems = found("".join(f"documnt{at}: {at}\n" for at in range(30_000)))
+    begin = time.process_time()
+    problems = found("".join(f"documnt{at}: {at}\n" for at in range(20_000)))
     assert len(problems) == MOST_PROBLEMS + 1
-    assert problems[-1].endswith("and 29,803 more problems")
-    assert time.perf_counter() - begin < 10
+    assert problems[-1].endswith("and 19,803 more problems")
+    assert time.process_time() - begin < 10
 
 
 WAYS = {

@@ -147,7 +147,7 @@ EMPTY = '<log xmlns="http://www.xes-standard.org/"></log>'
         ("log.xes", xes_text().replace("2026-03-02T08:00", "yesterday").encode(), "is no instant of XES"),
         ("log.xes.gz", b"<log></log>", "it is not compressed; rename it to log.xes"),
         ("log.xes", gzip.compress(b"<log></log>", mtime=0), "it is compressed; rename it to log.xes.gz"),
-        ("log.xes.gz", gzip.compress(xes_text().encode(), mtime=0)[:200], "not readable"),
+        ("log.xes.gz", gzip.compress(xes_text().encode(), mtime=0)[:200], "compressed data is damaged"),
         ("log.parquet", b"PAR1 no", "not readable as Parquet"),
         ("log.xlsx", b"PK", "only .csv, .csv.gz, .xes, .xes.gz, .parquet can be read"),
     ],

@@ -315,7 +315,7 @@ def without(column: str) -> str:
         ("log.csv", GOOD.replace("Anna", "Zoë").encode("latin-1"), "not readable as CSV in UTF-8"),
         ("log.csv", GOOD.encode("utf-16"), "the log has no column"),
         ("log.csv.gz", GOOD.encode(), "named .gz, but it is not compressed"),
-        ("log.csv.gz", gzip.compress(GOOD.encode(), mtime=0)[:-20], "not readable as CSV in UTF-8 with a header"),
+        ("log.csv.gz", gzip.compress(GOOD.encode(), mtime=0)[:-20], "the compressed data is damaged"),
         ("log.xes", b"<log/>", "there are no rows; nothing can be said of no cases"),
         ("log.csv", None, "there is no such file"),
     ],

@@ -185,7 +185,7 @@ def assess(
     from itsms_sync import assessing
     from itsms_sync.configuration import read_document
     from itsms_sync.documents import Invalid, Problem
-    from itsms_sync.eventlog import UnreadableLog
+    from itsms_sync.logfile import UnreadableLog
     from itsms_sync.procedures.model import Procedure
     from itsms_sync.sms.calendars import Calendars, Clocks
     from itsms_sync.sms.mapping import LogColumns

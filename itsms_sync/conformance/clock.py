@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     _Array = NDArray[np.int64]
 
 
+_OLDEST = 40 * 366 * 86_400_000
+"""How long before now (ms) calendars are looked at."""
+
+
 @dataclass(frozen=True, slots=True)
 class Clock:
     """``limit`` (ms) on a clock; ``worktime`` is ``None`` around the clock."""
@@ -35,13 +39,18 @@ class Clock:
         """The time that passes from each start to each end (ms); null where one is not known."""
         if self.worktime is None:
             return ends - starts
-        return _known(self.worktime.between, starts, ends)
+        return _known(self.worktime.between, self._inside(starts), self._inside(ends))
 
     def after(self, starts: pl.Series, time: pl.Series) -> pl.Series:
         """The first instant at which so much time has passed since each start."""
         if self.worktime is None:
             return starts + time
-        return _known(self.worktime.after, starts, time)
+        return _known(self.worktime.after, self._inside(starts), time)
+
+    def _inside(self, instants: pl.Series) -> pl.Series:
+        """What lies before all that the calendar was worked out for has passed every limit in any case."""
+        assert self.worktime is not None
+        return instants.clip(self.worktime.first, self.worktime.last)
 
 
 def clock(limit: Limit, clocks: Clocks, instants: pl.Series, now: int) -> Clock | None:
@@ -52,7 +61,9 @@ def clock(limit: Limit, clocks: Clocks, instants: pl.Series, now: int) -> Clock 
     if calendar is None:
         return None
     known = instants.drop_nulls().extend_constant(now, 1).to_numpy()
-    return Clock(calendar.length(limit.time), clocks.worktime(limit.clock, int(known.min()), int(known.max())))
+    # One instant of the year 1 among the others is a slip, and no reason to work out two thousand years.
+    first = max(int(known.min()), now - _OLDEST)
+    return Clock(calendar.length(limit.time), clocks.worktime(limit.clock, first, int(known.max())))
 
 
 def _known(function: "Callable[[_Array, _Array], _Array]", left: pl.Series, right: pl.Series) -> pl.Series:

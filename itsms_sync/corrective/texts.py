@@ -1,15 +1,15 @@
 """Texts of tickets: templates per language become blocks that every tracker can show.
 
 Values are inserted as plain text; no template value is ever read as markup, because blocks have none and each connector
-escapes what it writes. Templates are Jinja2 in a sandbox: an admin's text can format values and cannot run code.
+escapes what it writes. Templates are Jinja2 in a sandbox: an admin's text can format values and cannot run code. Of
+its language only what takes little time and memory is allowed, and nothing of a template is evaluated to check it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from jinja2 import StrictUndefined, TemplateError
-from jinja2.meta import find_undeclared_variables
+from jinja2 import StrictUndefined, TemplateError, nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from pydantic import Field, StringConstraints
 
@@ -107,14 +107,54 @@ def _block_faults(place: Place, block: TextBlock, values: frozenset[str]) -> lis
     return faults + _template_faults((*place, "each"), block.each, values | ENTRIES[block.bullets])
 
 
+LONGEST_TEMPLATE = 4_000
+"""Characters of one template."""
+_DEEPEST = 20
+"""Levels of conditions and expressions."""
+_FILTERS = frozenset(
+    (
+        *("abs", "capitalize", "count", "default", "first", "int", "join", "last", "length", "lower", "round"),
+        *("string", "title", "trim", "truncate", "upper"),
+    )
+)
+_ALLOWED = (
+    *(nodes.Template, nodes.Output, nodes.TemplateData, nodes.If, nodes.CondExpr, nodes.Filter, nodes.Test),
+    *(nodes.Name, nodes.Const, nodes.Getattr, nodes.Getitem, nodes.Tuple, nodes.List, nodes.Keyword),
+    *(nodes.Compare, nodes.Operand, nodes.And, nodes.Or, nodes.Not, nodes.Concat, nodes.Add, nodes.Sub, nodes.Neg),
+)
+
+
 def _template_faults(place: Place, template: str, values: frozenset[str]) -> list[Fault]:
+    if len(template) > LONGEST_TEMPLATE:
+        return [Fault(place, f"a template has at most {LONGEST_TEMPLATE:,} characters, this one has {len(template):,}")]
     try:
-        used = find_undeclared_variables(_ENVIRONMENT.parse(template))
+        tree = _ENVIRONMENT.parse(template)
     except TemplateError as error:
         return [Fault(place, f"the template does not parse: {error}")]
+    except RecursionError:
+        return [Fault(place, "the template is nested too deeply to be read")]
+    foreign = next(_foreign(tree, 0), None)
+    if foreign is not None:
+        return [Fault(place, f"the template does not parse: {foreign}; docs/texts.md tells what there is")]
+    used = {name.name for name in tree.find_all(nodes.Name)}
     return [
         Fault(place, f"there is no value {name!r}; docs/texts.md lists what there is") for name in sorted(used - values)
     ]
+
+
+def _foreign(node: nodes.Node, depth: int) -> Iterator[str]:
+    """What a template has that ours do not have: it could run for ever or fill the memory."""
+    if depth > _DEEPEST:
+        yield f"it has more than {_DEEPEST} levels"
+        return
+    if not isinstance(node, _ALLOWED):
+        yield f"{type(node).__name__} in line {node.lineno} is not allowed: only values, filters and conditions are"
+    elif isinstance(node, nodes.Filter) and node.name not in _FILTERS:
+        yield f"there is no filter {node.name!r}"
+    elif isinstance(node, nodes.Test) and node.name not in _ENVIRONMENT.tests:
+        yield f"there is no test {node.name!r}"
+    for child in node.iter_child_nodes():
+        yield from _foreign(child, depth + 1)
 
 
 def render(text: TicketText, values: Mapping[str, Any]) -> tuple[str, tuple[Block, ...]]:

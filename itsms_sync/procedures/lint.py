@@ -4,7 +4,6 @@ A state that no case can enter and a requirement that no case can break look lik
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Set
-from itertools import combinations
 
 from itsms_sync.procedures.course import course_net
 from itsms_sync.procedures.flow import FlowError, compiled
@@ -95,15 +94,14 @@ def _requirements(procedure: Procedure) -> Iterator[Fault]:
     for index, requirement in numbered:
         for message in _never_broken(procedure, requirement):
             yield Fault(("requirements", index), message)
-    for (_, first), (index, second) in combinations(numbered, 2):
-        if (
-            (key := _told_once(first)) is not None
-            and key == _told_once(second)
-            and _demanded(first) != _demanded(second)
-        ):
+    first_of: dict[tuple[str, str, str | None], Requirement] = {}
+    for index, requirement in numbered:
+        key = _told_once(requirement)
+        first = requirement if key is None else first_of.setdefault(key, requirement)
+        if _demanded(first) != _demanded(requirement):
             yield Fault(
                 ("requirements", index),
-                f"{second.id} contradicts {first.id}: both say {_subject(second)}, and not the same",
+                f"{requirement.id} contradicts {first.id}: both say {_subject(requirement)}, and not the same",
             )
 
 

@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import Field, StringConstraints
 
 from itsms_sync.sms.processes import Slug
-from itsms_sync.sms.strict import Fault, Strict
+from itsms_sync.sms.strict import Fault, Place, Strict
 
 if TYPE_CHECKING:
     from itsms_sync.sms.worktime import Worktime
@@ -49,10 +49,7 @@ class Calendar(Strict):
     """How much work a day of a limit is (``P3D``: three of them); without it the hours of the longest weekday."""
 
     def problems(self) -> Iterator[Fault]:
-        try:
-            ZoneInfo(self.zone)
-        except (ZoneInfoNotFoundError, ValueError):
-            yield Fault(("zone",), f"there is no time zone {self.zone!r}; write it as in Europe/Berlin")
+        yield from unknown_zone(self.zone, ("zone",))
         if not any(self.hours.values()):
             yield Fault(("hours",), "no day has working hours: no time would ever pass")
         for day, spans in self.hours.items():
@@ -74,7 +71,7 @@ class Calendar(Strict):
         """Working time (ms) of a limit: its days are working days."""
         longest = max(sum(map(length_of, spans)) for spans in self.hours.values())
         day = timedelta(minutes=longest) if self.day is None else self.day
-        return (limit.days * day + timedelta(seconds=limit.seconds)) // timedelta(milliseconds=1)
+        return limit.days * (day // timedelta(milliseconds=1)) + limit.seconds * 1_000
 
 
 class Calendars(Strict):
@@ -90,6 +87,14 @@ class Calendars(Strict):
             for name, calendar in self.calendars.items()
             for fault in calendar.problems()
         ]
+
+
+def unknown_zone(name: str, place: Place) -> Iterator[Fault]:
+    """The fault of a time zone that there is none of. Some names are those of folders of the time zone database."""
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        yield Fault(place, f"there is no time zone {name!r}; write it as in Europe/Berlin")
 
 
 def _unknown(wanted: Holidays) -> Iterator[Fault]:

@@ -16,6 +16,7 @@ import polars as pl
 
 from itsms_sync.sms.mapping import Attribute, Described, LogColumns, ProcessMapping
 from itsms_sync.sms.witnesses import STEPS, Counted, counted, plain
+from itsms_sync.telling import shown
 
 UNKNOWN = "\x00"
 """Marks a value that is not known while rows are filled forward; sources cannot send it, NUL is refused at the
@@ -467,8 +468,9 @@ def from_log(raw: pl.DataFrame, columns: LogColumns, now: int) -> tuple[CaseLog,
     """
     if ROW not in raw.columns:
         raw = raw.with_row_index(ROW, offset=2)
-    named = [name for name in columns.told() if name in raw.columns]
-    rows = raw.select(ROW, *(_filled(name, columns.missing) for name in named))
+    there = [name for name in columns.told() if name in raw.columns]
+    rows = raw.select(ROW, *(_filled(name, columns.missing).alias(_FILE + name) for name in there))
+    columns, named = columns.prefixed(_FILE), [_FILE + name for name in there]
     _refuse_unreadable(rows, columns)
     ids = rows.select(pl.col(columns.case).alias("id")).unique(maintain_order=True)
     ids = ids.with_row_index("case").with_columns(pl.col("case").cast(pl.UInt32))
@@ -486,6 +488,8 @@ def from_log(raw: pl.DataFrame, columns: LogColumns, now: int) -> tuple[CaseLog,
 
 
 _NO_TIME = 2
+_FILE = "\x00file:"
+"""Before the names of a file's columns: one of them may be called as one of ours is (``case``, ``at``)."""
 
 
 class UnreadableRow(ValueError):
@@ -506,7 +510,7 @@ def _refuse_unreadable(rows: pl.DataFrame, columns: LogColumns) -> None:
         wrong = rows.filter(condition).select(ROW, name).head(1)
         if len(wrong):
             number, value = wrong.row(0)
-            raise UnreadableRow(kind, number, f"{value!r} in column {name!r} is {what}")
+            raise UnreadableRow(kind, number, f"{shown(repr(value))} in column {name.removeprefix(_FILE)!r} is {what}")
 
 
 def _filled(name: str, missing: Iterable[str]) -> pl.Expr:
@@ -532,8 +536,8 @@ def _log_time(rows: pl.DataFrame, columns: LogColumns) -> pl.Series:
         raise UnreadableRow(
             _NO_TIME,
             number,
-            f"{value!r} in column {columns.time!r} is no time of the form {columns.time_format!r} in {columns.zone}; "
-            "correct the row, or time_format in the columns file",
+            f"{shown(repr(value))} in column {columns.time.removeprefix(_FILE)!r} is no time of the form "
+            f"{columns.time_format!r} in {columns.zone}; correct the row, or time_format in the columns file",
         )
     return at.alias("at")
 

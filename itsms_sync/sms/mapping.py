@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, StringConstraints
 
+from itsms_sync.sms.calendars import unknown_zone
 from itsms_sync.sms.conditions import Condition, Type, WrongCondition, compile
 from itsms_sync.sms.processes import Slug
 from itsms_sync.sms.strict import Fault, Place, Strict
@@ -281,6 +282,21 @@ class LogColumns(Strict):
         names = [self.case, self.time, self.saves, self.actor, *self.mapping.source_fields()]
         return list(dict.fromkeys(name for name in names if name is not None))
 
+    def prefixed(self, prefix: str) -> "LogColumns":
+        """The same for a file whose columns' names begin with the prefix."""
+        names = {"case": self.case, "time": self.time, "saves": self.saves, "actor": self.actor}
+        attributes = {
+            key: attribute.model_copy(update={"field": None if attribute.field is None else prefix + attribute.field})
+            for key, attribute in self.mapping.attributes.items()
+        }
+        return self.model_copy(
+            update={
+                **{key: None if name is None else prefix + name for key, name in names.items()},
+                "late": {prefix + name: late for name, late in self.late.items()},
+                "mapping": self.mapping.model_copy(update={"attributes": attributes}),
+            }
+        )
+
     def problems(self) -> list[Fault]:
         """Everything that is wrong beyond the shape."""
-        return list(self.mapping.problems(("mapping",)))
+        return [*unknown_zone(self.zone, ("zone",)), *self.mapping.problems(("mapping",))]
