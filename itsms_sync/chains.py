@@ -8,17 +8,18 @@ could not be read completely is told with it, so that nothing is inferred from i
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import polars as pl
 from sqlalchemy import Connection
 
 from itsms_sync.procedures.library import Library
+from itsms_sync.procedures.model import SameInBoth
 from itsms_sync.records import What
 from itsms_sync.relating import JudgedSource
-from itsms_sync.sms.cases import APPROVALS, EVENTS, LINKS, RECORDS, TASKS, CaseLog, standing
+from itsms_sync.sms.cases import APPROVALS, EVENTS, ITEMS, LINKS, PAIRS, RECORDS, TASKS, CaseLog, standing
 from itsms_sync.sms.mapping import Part, ProcessMapping
-from itsms_sync.sms.parts import ASKED, PartFacts, approvals, tasks
+from itsms_sync.sms.parts import ASKED, PartFacts, approvals, items, tasks
 from itsms_sync.sms.relations import Tie, members
 from itsms_sync.sms.witnesses import OBSERVED
 from itsms_sync.store import coverage, related
@@ -26,11 +27,14 @@ from itsms_sync.store.coverage import Covered
 from itsms_sync.store.judged import audited, events, observations
 from itsms_sync.store.related import OtherRecord, Relation
 
-JUDGED_PARTS = ("approvals", "tasks")
+JUDGED_PARTS: dict[str, Any] = {"approvals": APPROVALS, "tasks": TASKS, "cis": ITEMS}
+"""Part -> its columns in a case log."""
 LOOKED_AT_BY = {
-    "approvals": ("RO1", "RO2", "RO4", "DA3", "TI6", "CF8"),
-    "tasks": ("RO2", "LI4", "CF12"),
-    "links": ("LI1", "LI9", "CF7", "CF12"),
+    "approvals": ("RO1", "RO2", "RO4", "RO9", "DA3", "TI6", "CF8"),
+    "tasks": ("RO2", "LI4", "CF12", "DA8"),
+    "cis": ("DA4",),
+    "links": ("LI1", "LI6", "LI7", "LI9", "CF7", "CF12", "DA8"),
+    "pairs": ("LI10",),
 }
 """Part -> checks that read it."""
 OWN_TICKETS = "corrective_action"
@@ -241,7 +245,9 @@ class Chains:
             saves=self._with_persons(log.saves, mapping),
             approvals=self._approvals(connection, owners, process, parts, log.saves),
             tasks=self._tasks(connection, owners, process, parts, log.saves),
+            items=self._parts(connection, owners, process, "cis", parts, log.saves),
             links=self._links(connection, owners, process, links),
+            pairs=self._counterparts(connection, owners, process, source_id),
             initial=mapping.initial,
         )
         beyond = self._beyond(owners, links)
@@ -254,7 +260,7 @@ class Chains:
             yield replace(piece, unread={**self._unread_around(process, source_ids), **dict(named)})
 
     def _relations(
-        self, connection: Connection, owners: Owners, process: str, tie: Tie, parts: Sequence[str]
+        self, connection: Connection, owners: Owners, process: str, tie: Tie, parts: Collection[str]
     ) -> list[Relation]:
         """Relations of the cases' records, if any requirement looks at what they are for."""
         needed = any(self._needed(process, part) for part in parts)
@@ -286,7 +292,8 @@ class Chains:
         self, connection: Connection, owners: Owners, process: str, rows: Sequence[Relation], saves: pl.DataFrame
     ) -> pl.DataFrame:
         found = self._parts(connection, owners, process, "approvals", rows, saves)
-        return found.with_columns(self._one_account(found["approver"])).sort("case", "asked_at", "id")
+        persons = (self._one_account(found[name]) for name in ("approver", "actor"))
+        return found.with_columns(persons).sort("case", "asked_at", "id")
 
     def _tasks(
         self, connection: Connection, owners: Owners, process: str, rows: Sequence[Relation], saves: pl.DataFrame
@@ -317,7 +324,7 @@ class Chains:
             self._part_frame(connection, records, owner_of, process, role, saves)
             for source_id, records in sorted(by_source.items())
         ]
-        return pl.concat([pl.DataFrame(schema=APPROVALS if role == "approvals" else TASKS), *frames])
+        return pl.concat([pl.DataFrame(schema=JUDGED_PARTS[role]), *frames])
 
     def _part_frame(
         self,
@@ -347,11 +354,47 @@ class Chains:
             part.audited_fields() if self._audited[source.id, part.kind] else frozenset(),
             self._accounts[source.name],
         )
+        if role == "cis":  # an item that vanished from the list had been named
+            return items(facts, self._now)
         gone = [record for record in records if record.gone_at is not None and record.gone_at <= self._now]
         if role == "tasks":  # a task that vanished was held and done as far as it stood
             vanished = pl.col("id").is_in([record.native_id for record in gone]).alias("gone")
             return tasks(facts, part, self._now).with_columns(vanished)
         return _lost(approvals(facts, part, self._now), gone, owner_of, saves)
+
+    # --- the records that follow
+
+    def _counterparts(self, connection: Connection, owners: Owners, process: str, source_id: int) -> pl.DataFrame:
+        """What the records that follow the cases say of the attributes that have to be the same in both systems."""
+        versions = self._library.procedures[process] if self._needed(process, "pairs") else ()
+        wanted = {name for v in versions for r in v.requirements if isinstance(r, SameInBoth) for name in r.attributes}
+        followers = [(case, one) for case, records in owners.followers.items() for one in records]
+        frames = [pl.DataFrame(schema=PAIRS)]
+        for other in sorted({one.source_id for _, one in followers} if wanted else ()):
+            mapping = self._mapping(other, process)
+            assert mapping is not None, "a record follows by the mapping in force"
+            mine = [(case, one) for case, one in followers if one.source_id == other]
+            until = self._read_until(connection, process, (source_id, other))
+            stands = standing(records_frame([one for _, one in mine], mapping.source_fields()), mapping)
+            about = {
+                "case": pl.Series([case for case, _ in mine], dtype=pl.UInt32),
+                "other": [one.native_id for _, one in mine],
+                "since": pl.Series([one.updated for _, one in mine], dtype=pl.Int64),
+                "read_until": pl.Series([until] * len(mine), dtype=pl.Int64),
+            }
+            told = pl.DataFrame(about)
+            for name in sorted(wanted):
+                value = stands[name] if name in stands.columns else pl.Series([None] * len(mine), dtype=pl.String)
+                rows = told.with_columns(pl.lit(name).alias("attribute"), value.alias("value"))
+                frames.append(rows.select(list(PAIRS)))
+        return pl.concat(frames).sort("case", "attribute", "other")
+
+    def _read_until(self, connection: Connection, process: str, source_ids: Sequence[int]) -> int | None:
+        """Up to when the records of the process were read in all of these sources."""
+        kinds = [(id_, mapping.kind) for id_ in source_ids if (mapping := self._mapping(id_, process)) is not None]
+        read = [coverage.read_until(connection, *key) for key in kinds]
+        known = [at for at in read if at is not None]
+        return min(known) if len(known) == len(read) else None
 
     # --- links
 
@@ -441,6 +484,7 @@ class Chains:
                 records[seen.other].native_id if seen.other in records else str(seen.other),
                 *cases.get(seen.other, (None, None)),
                 seen.at,
+                records[seen.other].updated if seen.other in records else None,
             )
             for seen in links
             if owners.case_of.get(seen.other) != seen.case  # type: ignore[arg-type]
@@ -499,7 +543,8 @@ class Chains:
             and (described := getattr(mapping.parts, part)) is not None
         ]
         if not mapped:
-            return f"the mapping names no {part}"
+            # A system without a list of items has its field alone.
+            return "" if part == "cis" else f"the mapping names no {part}"
         return next((self._unread[key] for key in mapped if key in self._unread), "")
 
     def _unread_links(self, process: str, source_ids: Sequence[int]) -> str:
@@ -587,6 +632,6 @@ def _only(log: CaseLog, cases: Sequence[int]) -> CaseLog:
     wanted = pl.Series(cases, dtype=pl.UInt32)
     frames = {
         name: getattr(log, name).filter(pl.col("case").is_in(wanted.implode()))
-        for name in ("cases", "saves", "not_open", "approvals", "tasks", "links")
+        for name in ("cases", "saves", "not_open", "approvals", "tasks", "links", "items", "pairs")
     }
     return replace(log, **frames)

@@ -20,7 +20,9 @@ from itsms_sync.procedures.model import Procedure, ResolvedInTime, RespondedInTi
 from itsms_sync.sms.cases import (
     APPROVALS,
     EVENTS,
+    ITEMS,
     LINKS,
+    PAIRS,
     RECORDS,
     TASKS,
     Basis,
@@ -43,6 +45,7 @@ USUAL: dict[str, dict[str, str | None]] = {
         "priority": "3",
         "category": "hardware",
         "group": "",
+        "assignee": "",
         "contact_type": "email",
         "reassignments": "0",
         "reopens": None,
@@ -56,7 +59,9 @@ USUAL: dict[str, dict[str, str | None]] = {
         "unauthorised_flag": "false",
         "template": "",
         "risk": "3",
+        "item": "switch",
         "planned_start": "2026-03-05 08:00:00",
+        "planned_end": "2026-03-05 10:00:00",
         "work_start": "",
         "implementation_plan": "written",
         "backout_plan": "written",
@@ -67,6 +72,16 @@ USUAL: dict[str, dict[str, str | None]] = {
         "requested_by": "rita",
         "opened_by": "rita",
         "assignee": "",
+    },
+    "problem": {
+        "state": "new",
+        "impact": "2",
+        "urgency": "2",
+        "priority": "3",
+        "category": "hardware",
+        "resolution": "",
+        "cause_notes": "",
+        "fix_notes": "",
     },
     "service_request": {
         "state": "new",
@@ -174,11 +189,34 @@ class Link(Strict):
     process: str | None = None
     state: str | None = None
     at: datetime | None = None
+    state_since: datetime | None = None
 
     def row(self, number: int, now: datetime) -> dict[str, Any]:
         del now
-        at = None if self.at is None else millis(self.at)
-        return {"case": 0, "other": str(number), **self.model_dump(), "at": at}
+        times = {name: None if (at := getattr(self, name)) is None else millis(at) for name in ("at", "state_since")}
+        return {"case": 0, "other": str(number), **self.model_dump(), **times}
+
+
+class Item(Strict):
+    at: datetime
+
+    def row(self, number: int, now: datetime) -> dict[str, Any]:
+        del now
+        return {"case": 0, "id": str(number), "at": millis(self.at)}
+
+
+class Counterpart(Strict):
+    """One attribute of the record that follows in the other system; ``read_until``: both were read by then."""
+
+    attribute: str
+    value: str | None
+    since: datetime
+    read_until: datetime | None = None
+
+    def row(self, number: int, now: datetime) -> dict[str, Any]:
+        until = self.read_until or now
+        of_pair = {"case": 0, "other": str(number), "attribute": self.attribute, "value": self.value}
+        return {**of_pair, "since": millis(self.since), "read_until": millis(until)}
 
 
 class Story(Strict):
@@ -196,6 +234,8 @@ class Story(Strict):
     approvals: tuple[Approval, ...] = ()
     tasks: tuple[Task, ...] = ()
     links: tuple[Link, ...] = ()
+    items: tuple[Item, ...] = ()
+    pair: tuple[Counterpart, ...] = ()
     unread: dict[str, str] = Field(default_factory=dict)
     expect: dict[str, Expectation | str | None]
 
@@ -290,9 +330,9 @@ def frames(story: Story, of: ProcessMapping) -> tuple[pl.DataFrame, pl.DataFrame
 
 
 def with_parts(log: CaseLog, story: Story, of: ProcessMapping) -> CaseLog:
-    """The log with the story's approvals, tasks and links that were there at its end."""
+    """The log with the story's approvals, tasks, links and items that were there at its end."""
 
-    def rows(parts: Iterable[Approval | Task | Link], since: str, schema: Any) -> pl.DataFrame:
+    def rows(parts: Iterable[Approval | Task | Link | Item | Counterpart], since: str, schema: Any) -> pl.DataFrame:
         seen = [part for part in parts if (at := getattr(part, since)) is None or at <= story.now]
         return pl.DataFrame([part.row(number, story.now) for number, part in enumerate(seen)], schema=schema)
 
@@ -301,6 +341,8 @@ def with_parts(log: CaseLog, story: Story, of: ProcessMapping) -> CaseLog:
         approvals=rows(story.approvals, "asked", APPROVALS).sort("asked_at"),
         tasks=rows(story.tasks, "opened", TASKS),
         links=rows(story.links, "at", LINKS),
+        items=rows(story.items, "at", ITEMS),
+        pairs=rows(story.pair, "since", PAIRS),
         unread=story.unread,
         initial=of.initial,
     )

@@ -14,11 +14,12 @@ from sqlalchemy import Engine, insert, select
 from itsms_sync.judging import Judging
 from itsms_sync.procedures.library import Library
 from itsms_sync.procedures.model import Procedure
-from itsms_sync.records import Directory, Event, Facts, Fate, Gap, Person, Record, What
+from itsms_sync.records import Directory, Event, Facts, Fate, Gap, Page, Person, Record, What
 from itsms_sync.relating import JudgedSource
 from itsms_sync.sms.mapping import Mapping
 from itsms_sync.sms.processes import Processes
 from itsms_sync.store import schema
+from itsms_sync.store.coverage import Windows
 from itsms_sync.store.database import connect
 from itsms_sync.store.ingested import Ingested
 from itsms_sync.store.tombstones import bury
@@ -126,9 +127,11 @@ procedures:
   - process: problem
     requirements:
       - {id: PRB-CHANGE, check: LI9, roles: [change], gate: [close]}
+      - {id: PRB-SAME, check: LI10, attributes: [state], limit: {time: P2D}}
   - process: change
     requirements:
       - {id: CHG-SELF, check: RO1, requesters: [requester]}
+      - {id: CHG-PERSON, check: RO9, stages: [new]}
       - {id: CHG-ALL, check: RO4, stages: {new: all}, before: close}
       - {id: CHG-TRIGGER, check: LI9, roles: [trigger, trigger_elsewhere], gate: [close]}
       - {id: CHG-TASKS, check: CF12, tasks: [test], gate: [close]}
@@ -198,9 +201,11 @@ class Site:
         self.ingested[system].begin_kind(kind, ("state",), T0)
         self.ingested[system].end_kind(kind, None)
 
-    def learn(self, system: str, record: Record, *events: Event) -> None:
+    def learn(self, system: str, *told: Record | Event) -> None:
+        records = [one for one in told if isinstance(one, Record)]
         with self.engine.begin() as connection:
-            self.ingested[system].store_facts(connection, record.kind, Facts([record], events), T0)
+            facts = Facts(records, [one for one in told if isinstance(one, Event)])
+            self.ingested[system].store_facts(connection, records[0].kind, facts, T0)
 
     def judge(self, now: int = NOW) -> int:
         return self._judging.run(now, T0).cases
@@ -354,6 +359,25 @@ def test_one_person_is_known_by_the_address_in_both_systems(site: Site) -> None:
     assert "deviating" == site.status("CHG1", "CHG-SELF")
 
 
+def test_who_wrote_an_approval_is_known_under_each_of_their_names(site: Site) -> None:
+    desk = site.ingested["desk"]
+    desk.store_directory(
+        Directory([Person(("p_ann", "a_login"), False, True), Person(("p_robot", "r_login"), True, True)], []), T0
+    )
+    site.learn("desk", record("change", "chg1", requester="p_ann"), record("change", "chg2", requester="p_ann"))
+    for number, actor in (("1", "a_login"), ("2", "r_login")):
+        made, answered = approval(f"apr{number}", f"chg{number}", "p_bob")
+        site.learn("desk", made, answered._replace(actor=actor))
+    site.judge()
+    told = {(label, name): said[0] for (label, name), said in site.verdicts().items() if name != "CHG-ALL"}
+    assert {
+        ("CHG1", "CHG-SELF"): "unknown",
+        ("CHG1", "CHG-PERSON"): "conforming",
+        ("CHG2", "CHG-SELF"): "conforming",
+        ("CHG2", "CHG-PERSON"): "deviating",
+    } == told
+
+
 # --- links
 
 
@@ -430,6 +454,32 @@ def test_a_major_incident_has_its_problem_at_its_parent(site: Site) -> None:
 
 
 # --- pairs
+
+
+def polled(site: Site, system: str, kind: str, until: int) -> None:
+    """The kind was read up to that instant of the source's clock."""
+    ingested, windows = site.ingested[system], Windows(site.engine, site.ingested[system].source_id)
+    page = Page("all", ("state",), (), lambda rows: Facts([], []), "", closed=True, asked="all", server_time=until)
+    head = windows.begin(kind, ("state",), None, None, T0)
+    with site.engine.begin() as connection:
+        poll = ingested.begin_poll(connection, head, page, T0, idle=False)
+        ingested.store(connection, head.id, poll, kind, page, (), Facts([], []), T0)
+
+
+def test_what_two_records_of_one_problem_say_is_compared_as_far_as_both_were_read(site: Site) -> None:
+    site.learn("desk", record("problem", "prb1", elsewhere="DEV-1"))
+    site.learn("dev", record("issue", "dev-1", at=T0 + HOUR, type="problem", state="resolved", elsewhere="PRB1"))
+    found = []
+    for until in (None, T0 + 2 * DAY, T0 + 3 * DAY):
+        if until is not None:
+            polled(site, "desk", "problem", NOW)
+            polled(site, "dev", "issue", until)
+        site.judge()
+        found.append(site.status("PRB1", "PRB-SAME"))
+    assert ["unknown", "unknown", "deviating"] == found
+    site.learn("desk", record("problem", "prb1", at=T0 + 3 * DAY, state="resolved", elsewhere="DEV-1"))
+    site.judge()
+    assert "conforming" == site.status("PRB1", "PRB-SAME")
 
 
 def test_the_same_work_in_two_systems_is_one_case(site: Site) -> None:

@@ -100,7 +100,12 @@ class Row(NamedTuple):
         return word if word in ("normal", "standard", "emergency", "") else None
 
 
-SOURCES = {"assignee": "assigned_to", "template": "std_change_producer_version"}
+SOURCES = {
+    "assignee": "assigned_to",
+    "template": "std_change_producer_version",
+    "item": "cmdb_ci",
+    "planned_end": "end_date",
+}
 """Attribute -> field of the source, where they are not called the same."""
 
 
@@ -800,6 +805,8 @@ LATER: dict[str, tuple[str | None, ...]] = {
     "type": ("normal", "emergency", "standard", "", "model-7"),
     "state": ("-5", "-4", "-3", "-2", "-1", "0", "3", "99"),
     "risk": ("2",),
+    "cmdb_ci": ("", "ci1", None),
+    "end_date": ("", "2026-03-03 09:00:00", "2026-03-03 09:00:00", None),
 }
 PATH = ("-4", "-3", "-2", "-1", "0", "3")
 UNREAD = ("approvals", "tasks", "links", "links.trigger", "links.trigger_elsewhere", "links.problem", "links.parent")

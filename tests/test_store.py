@@ -952,15 +952,16 @@ def test_changed_documents_judge_everything_and_withdraw_what_no_longer_stands(d
     assert 0 == judged(desk, library=without("INC-RESPONSE-P1")).run(T0 + HOUR, T0).cases
 
 
-@pytest.mark.parametrize("how", ["directory", "configured"])
+@pytest.mark.parametrize("how", ["directory", "configured", "configured by another of its names"])
 def test_an_account_that_turns_out_to_be_no_person_is_a_new_basis(desk: Desk, how: str) -> None:
-    robot = desk.ingested.border.person("sys_id", "robot")
+    robot, called = (desk.ingested.border.person("sys_id", name) for name in ("robot", "R2"))
     learn(desk, T0, [incident("a", T0 + MINUTE, 1, state="2")], [change("a", 1, T0 + MINUTE, "state", "1", "2", robot)])
     judged(desk).run(T0 + HOUR, T0)
     assert "conforming" == status(desk.engine, "INC-RESPONSE-P1")
-    if how == "directory":
-        desk.ingested.store_directory(Directory([Person((robot,), True, True)], []), T0)
-    judged(desk, accounts=() if how == "directory" else ("robot",)).run(T0 + HOUR, T0)
+    if how != "configured":
+        desk.ingested.store_directory(Directory([Person((robot, called), how == "directory", True)], []), T0)
+    configured = {"directory": (), "configured": ("robot",)}.get(how, ("R2",))
+    judged(desk, accounts=configured).run(T0 + HOUR, T0)
     assert "deviating" == status(desk.engine, "INC-RESPONSE-P1")
 
 

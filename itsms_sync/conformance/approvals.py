@@ -1,5 +1,5 @@
-"""Checks of approvals: RO1 self-approval, RO2 approver = implementer, RO4 stage or quorum, DA3 plans at approval time,
-TI6 retroactive approval.
+"""Checks of approvals: RO1 self-approval, RO2 approver = implementer, RO4 stage or quorum, RO9 machine approval,
+DA3 plans at approval time, TI6 retroactive approval.
 
 Owns what an approval counts for: its stage, and which approvals of a stage count. Approvals are records; neither a
 transition of that name nor its absence says anything here. Details name roles, never persons.
@@ -19,6 +19,7 @@ from itsms_sync.conformance.control_flow import (
 )
 from itsms_sync.conformance.history import History
 from itsms_sync.conformance.verdicts import (
+    ACTOR,
     ALWAYS,
     APPROVAL,
     APPROVED_WHEN,
@@ -47,6 +48,7 @@ from itsms_sync.procedures.model import (
     ApproverNotImplementer,
     FieldsAtApproval,
     NotSelfApproved,
+    PersonApproves,
     Quorum,
     StagesApproved,
 )
@@ -266,6 +268,36 @@ def _lack(called: str, quorum: Quorum, facts: pl.DataFrame) -> pl.Series:
         .otherwise(pl.concat_str(counts, pl.lit(needed)))
     )
     return facts.select(pl.when(~pl.col("met")).then(lack).alias("lack"))["lack"]
+
+
+def machine_approval(history: History, requirement: PersonApproves) -> pl.DataFrame:
+    """RO9. Who wrote the decision counts: a deputy is a person, too. What a system account approved in its own name is
+    as little a person's decision as what it wrote in another's.
+    """
+    asked_here = pl.col("stage").is_in(list(requirement.stages))
+    makes_up = pl.col("makes_up") & ~asked_here.fill_null(False).any().over("case")
+    asked = history.approvals.with_columns((asked_here | makes_up).alias("here")).filter(pl.col("here").fill_null(True))
+    given = asked.filter(APPROVED).with_columns(pl.coalesce("decided_at", "asked_at").alias("at"))
+    own = (pl.col("actor") == pl.col("approver")).fill_null(False)
+    hit = (
+        pl.when(own)
+        .then(pl.lit("approved by a system account"))
+        .otherwise(pl.lit("a system account wrote the approval of somebody else"))
+    )
+    machines = given.filter("here", ~pl.col("human")).select("case", "at", hit.alias("hit"), NO_PREFERENCE)
+    perhaps = given.filter(pl.col("here").is_null() & ~pl.col("human").fill_null(False))
+    return decide(
+        _with_hits(history, machines.sort("case", "at", "hit"), given),
+        [
+            Rule(pl.col("hit").is_not_null(), Status.DEVIATING, at="bad_at", detail=pl.col("hit")),
+            *history.not_read("approvals", "given_at"),
+            Rule(_in(asked.filter(STATE.is_null())), Status.UNKNOWN, APPROVAL, "given_at"),
+            Rule(pl.col("given_at").is_null(), Status.NOT_APPLICABLE, NO_APPROVAL),
+            Rule(_in(perhaps), Status.UNKNOWN, APPROVAL, "given_at"),
+            Rule(_in(given.filter(pl.col("human").is_null())), Status.UNKNOWN, ACTOR, "given_at"),
+            Rule(ALWAYS, Status.CONFORMING, at="given_at"),
+        ],
+    )
 
 
 def plans_missing(history: History, requirement: FieldsAtApproval) -> pl.DataFrame:

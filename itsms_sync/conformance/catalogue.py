@@ -13,16 +13,17 @@ import polars as pl
 from itsms_sync.conformance.approvals import (
     approver_implements,
     late_approval,
+    machine_approval,
     missing_stage,
     plans_missing,
     self_approval,
 )
-from itsms_sync.conformance.assignment import ping_pong
+from itsms_sync.conformance.assignment import no_owner, ping_pong
 from itsms_sync.conformance.control_flow import forbidden_transition, reopened, skipped_step, wrong_track
-from itsms_sync.conformance.data import field_at_gate, priority_by_matrix
+from itsms_sync.conformance.data import contradictory_close, field_at_gate, filled_late, no_item, priority_by_matrix
 from itsms_sync.conformance.ending import cancelled_after_work, children_left, resolved_unread, touched_after_close
 from itsms_sync.conformance.history import History
-from itsms_sync.conformance.linkage import linked_late, not_linked, not_reviewed
+from itsms_sync.conformance.linkage import linked_late, mismatch, not_linked, not_reviewed, orphaned
 from itsms_sync.conformance.loops import approval_loop, flapping, rework_loop
 from itsms_sync.conformance.order import wrong_order
 from itsms_sync.conformance.time import late_resolution, late_response
@@ -290,7 +291,7 @@ CHECKS: dict[str, Check] = {
         ),
         Check(
             "RO1",
-            1,
+            2,
             "self-approval",
             self_approval,
             "Somebody approved what they had asked for themselves.",
@@ -308,7 +309,7 @@ CHECKS: dict[str, Check] = {
         ),
         Check(
             "RO2",
-            1,
+            2,
             "approver implements",
             approver_implements,
             "Somebody implemented what they had approved.",
@@ -339,6 +340,45 @@ CHECKS: dict[str, Check] = {
                 ("rounds", "what was approved before a rejection does not count for what was reworked"),
                 ("approved only after the work began", "is late (TI6), not missing"),
                 GAP,
+                UNREAD,
+            ),
+        ),
+        Check(
+            "RO5",
+            1,
+            "no owner",
+            no_owner,
+            "A case was in work, and nobody was named as its owner for longer than the limit at a stretch.",
+            "history of the state and of the owner; a calendar where the limit runs on one",
+            "S3",
+            "5.3, 8.6",
+            (
+                ("a queue", "a new case may belong to a group alone: only the states that the procedure names count"),
+                ("handed over to another group", "which clears the person: the limit leaves time to name another"),
+                (
+                    "nights and weekends",
+                    "on a calendar only working time counts; without one the limit has to span them",
+                ),
+                ("short stretches", "are not added up"),
+                GAP,
+                LATE_START,
+            ),
+        ),
+        Check(
+            "RO9",
+            1,
+            "machine approval",
+            machine_approval,
+            "A system account wrote an approval that a person has to give.",
+            "approvals with decision, time and who wrote it",
+            "S2",
+            "8.5.1.3",
+            (
+                ("standard changes", "are approved with their template; the shipped procedure leaves them out"),
+                ("deputies", "are persons: that somebody else wrote the approval is no machine's"),
+                ("no longer required", "is no approval, though the system writes it"),
+                ("other stages", "a rule may decide in those that the procedure does not name"),
+                ("who wrote it is not known", "unknown"),
                 UNREAD,
             ),
         ),
@@ -376,6 +416,23 @@ CHECKS: dict[str, Check] = {
             ),
         ),
         Check(
+            "DA4",
+            1,
+            "no configuration item",
+            no_item,
+            "No configuration item was named when the gate was reached.",
+            "history of the field of the item; the list of affected items, where the source has one",
+            "S2",
+            "8.2.6, 8.5.1",
+            (
+                ("named in the list of affected items only", "is named, if it was listed before the gate"),
+                ("taken off the list later", "had been named"),
+                ("listed after the gate", "is too late"),
+                ("a source without a list", "has the field alone"),
+                UNREAD,
+            ),
+        ),
+        Check(
             "DA6",
             1,
             "priority matrix",
@@ -388,6 +445,42 @@ CHECKS: dict[str, Check] = {
                 ("a matrix of one's own", "is the procedure's, not the vendor's"),
                 ("what was put right", "is right: values are judged as they stand"),
                 ("empty or unknown inputs", "decide nothing"),
+            ),
+        ),
+        Check(
+            "DA7",
+            1,
+            "filled after the gate",
+            filled_late,
+            "A field that was empty when the gate was reached was filled in afterwards.",
+            "history of the field and of the gate, with actors",
+            "S2",
+            "7.5",
+            (
+                ("entries that arrive late", "have a time of grace"),
+                ("copied from another tool", "what a system account filled in may be a copy: unknown"),
+                ("never filled in", "is another matter: DA1's"),
+                ("who filled it in is not known", "unknown"),
+                GAP,
+                LATE_START,
+            ),
+        ),
+        Check(
+            "DA8",
+            1,
+            "contradictory close",
+            contradictory_close,
+            "What the case says of itself when it is closed is contradicted by how it ended, by a link or by a task.",
+            "history of state and close code; links with time; tasks",
+            "S2",
+            "8.5.1.3",
+            (
+                ("linked after the close", "contradicts nothing that anybody knew"),
+                ("close code put right later", "is right: it is judged as it stands"),
+                ("links to what was cancelled", "are none"),
+                ("time of the link not known", "unknown"),
+                GAP,
+                UNREAD,
             ),
         ),
         Check(
@@ -477,6 +570,48 @@ CHECKS: dict[str, Check] = {
             ),
         ),
         Check(
+            "LI6",
+            1,
+            "fix without a change",
+            not_linked,
+            "A problem was fixed, and no change is linked when it is resolved.",
+            "links with role; what tells that a fix needs no change",
+            "S2",
+            "8.6.3, 8.5.1",
+            (
+                (
+                    "fixes of documents or of training",
+                    "need no change: the mappings tell them, the procedure leaves them out",
+                ),
+                ("the change names the problem", "links count from either side, and across both tools"),
+                ("linked after it was resolved", "puts it right"),
+                ("links to what was cancelled", "are none"),
+                GAP,
+                UNREAD,
+            ),
+        ),
+        Check(
+            "LI7",
+            1,
+            "orphan hold",
+            orphaned,
+            "A case waits, and what it waits for has been over for longer than the limit, or was never linked.",
+            "history of the state and of what it waits for; links with the state of the other record",
+            "S3",
+            "8.6.1",
+            (
+                (
+                    "not noticed yet",
+                    "the limit begins when the other record was last changed, or the wait if that is later",
+                ),
+                ("taken up again", "a case that does not wait any more is not judged"),
+                ("waits for a vendor or the caller", "there is no record of these"),
+                ("the problem of the parent", "counts, if the procedure says so"),
+                GAP,
+                UNREAD,
+            ),
+        ),
+        Check(
             "LI9",
             2,
             "without trigger",
@@ -491,6 +626,26 @@ CHECKS: dict[str, Check] = {
                 ("links to what was cancelled", "are none"),
                 GAP,
                 UNREAD,
+            ),
+        ),
+        Check(
+            "LI10",
+            1,
+            "mismatch of the two tools",
+            mismatch,
+            "The records of one case in two systems differ in state or priority for longer than the limit.",
+            "records that name each other, with the values that stand; up to when both systems have been read",
+            "S3",
+            "7.5, 8.1",
+            (
+                (
+                    "one tool follows the other with delay",
+                    "the limit begins with the last change of either record",
+                ),
+                ("one of them cannot be reached", "nothing is said beyond the instant up to which both were read"),
+                ("a state that one tool lacks", "counts as the one beside it, if the procedure says so"),
+                ("a counterpart that is not found", "is the name of something else: nothing is said"),
+                GAP,
             ),
         ),
         Check(
@@ -517,17 +672,12 @@ UNWRITTEN = "no check is written yet"
 NOT_OFFERED: dict[str, tuple[str, str]] = {
     "CF13": ("low conformance of a period", "figures of periods; `assess` tells how many cases follow the flow"),
     "RO3": ("unauthorised approver", "who was allowed to approve, with its history"),
-    "RO5": ("no owner", UNWRITTEN),
     "RO6": ("inactive owner or group", "people and groups as they were at the time"),
     "RO7": ("unauthorised closer", "roles of people as they were at the time"),
     "RO8": ("major incident without a manager", "the named manager of each major incident"),
-    "RO9": ("machine approval", UNWRITTEN),
     "RO10": ("shared or generic account", "figures of accounts over many cases"),
     "DA2": ("no root cause", "covered by DA1 on the field of the cause, as the shipped problem procedure does"),
-    "DA4": ("no configuration item", UNWRITTEN),
     "DA5": ("placeholder text", "the text itself, which is kept apart and not read by checks"),
-    "DA7": ("filled after the gate", UNWRITTEN),
-    "DA8": ("contradictory close", UNWRITTEN),
     "DA9": ("wrong type of record", "the text itself"),
     "DA10": ("duplicates", "the text itself"),
     "DA11": ("risk missing or contradictory", "tiers of configuration items"),
@@ -546,10 +696,7 @@ NOT_OFFERED: dict[str, tuple[str, str]] = {
     "LI2": ("recurrence without a problem", "clusters of similar incidents"),
     "LI3": ("problem without known error", "knowledge articles"),
     "LI5": ("change incident not linked", "figures of configuration items over many cases"),
-    "LI6": ("fix without a change", UNWRITTEN),
-    "LI7": ("orphan hold", UNWRITTEN),
     "LI8": ("release gap", "releases"),
-    "LI10": ("mismatch of the two tools", UNWRITTEN),
     "LI11": ("unauthorised change of a configuration item", "discovery or deployment records"),
     "LI12": ("security incident not labelled", "the text itself, or security alerts"),
     "ST1": ("shift of the variant mix", "figures of periods"),

@@ -15,8 +15,11 @@ from itsms_sync.procedures.model import (
     DID,
     ApprovedBeforeStart,
     ChildrenEnded,
+    CloseAgrees,
     Demand,
     FieldAtGate,
+    FilledInTime,
+    ItemNamed,
     Limit,
     LinkedAtGate,
     LinkedInTime,
@@ -28,6 +31,7 @@ from itsms_sync.procedures.model import (
     Quorum,
     RespondedInTime,
     Reviewed,
+    SameInBoth,
     StagesApproved,
     StepDone,
     StepsInOrder,
@@ -240,6 +244,8 @@ def _standing(procedure: Procedure, types: Mapping[str, Type], cuts: Iterable[Co
         match requirement:
             case Reviewed():
                 names |= set(requirement.fields)
+            case SameInBoth():
+                names |= set(requirement.attributes)
             case NotReopened(counter=str(counter)):
                 names.add(counter)
             case PriorityByMatrix():
@@ -284,7 +290,16 @@ def _asked(procedure: Procedure) -> Iterator[tuple[str, pl.Expr]]:
 
 def _asked_by(procedure: Procedure, requirement: Demand) -> Iterator[tuple[str, pl.Expr]]:
     match requirement:
-        case StepDone() | FieldAtGate() | Reviewed() | LinkedAtGate() | ChildrenEnded():
+        case (
+            StepDone()
+            | FieldAtGate()
+            | FilledInTime()
+            | ItemNamed()
+            | CloseAgrees()
+            | Reviewed()
+            | LinkedAtGate()
+            | ChildrenEnded()
+        ):
             for name in requirement.gate:
                 yield f"done_{name}", pl.col(f"is_{name}")
         case StagesApproved(before=name) | NotCancelledAfterWork(cancel=name):

@@ -1,4 +1,5 @@
-"""Checks of links: LI1 not linked in time, LI4 failure without review, LI9 not linked at the gate.
+"""Checks of links: LI1 not linked in time, LI4 failure without review, LI6 and LI9 not linked at the gate, LI7 orphan
+hold, LI10 mismatch of the two tools.
 
 A link counts if it stands at ``now``, to whatever end: also after the gate it puts right what was missing, except where
 the procedure sets a limit. A link to a case that was cancelled is none.
@@ -16,15 +17,21 @@ from itsms_sync.conformance.verdicts import (
     CALENDAR,
     GAP,
     LOST,
+    NO_COUNTERPART,
     NOT_DELIVERED,
+    NOT_READ,
+    NOT_WAITING,
+    OTHER_STATE,
     RUNNING,
     TASK,
     Rule,
     Status,
     decide,
     in_words,
+    phrase,
 )
-from itsms_sync.procedures.model import LinkedAtGate, LinkedInTime, Reviewed
+from itsms_sync.procedures.model import LinkedAtGate, LinkedInTime, Reviewed, SameInBoth, WaitsForSomething
+from itsms_sync.sms.conditions import compile
 
 CANCELLED = "cancelled"
 ELSEWHERE = "_elsewhere"
@@ -67,7 +74,7 @@ def linked_late(history: History, requirement: LinkedInTime) -> pl.DataFrame:
 
 
 def not_linked(history: History, requirement: LinkedAtGate) -> pl.DataFrame:
-    """LI9."""
+    """LI6, LI9."""
     frame = _with_links(history, with_gate(history, requirement.gate), requirement.roles, requirement.via)
     frame = frame.with_columns(pl.max_horizontal("gate_at", "linked_at").alias("settled_at"))
     missing = f"no {_named(requirement.roles)} is linked"
@@ -156,3 +163,147 @@ def _filled_since(history: History, name: str) -> pl.Expr:
     since = history.saves.select(pl.when(begins).then("row").forward_fill().alias("since"))["since"]
     row = pl.when(pl.col(name) != "").then(pl.lit(since).gather(pl.col("last_row")))
     return pl.lit(history.saves["at"]).gather(row)
+
+
+def orphaned(history: History, requirement: WaitsForSomething) -> pl.DataFrame:
+    """LI7. Judged as it stands: a case that has been taken up again waits for nothing. Of the other record it is known
+    since when at the latest it has been over, so that the limit may begin later than it did.
+    """
+    frame = _with_others(history, _with_wait(history, requirement.when), requirement)
+    running = history.clock(requirement.limit)
+    frame = frame.with_columns(pl.max_horizontal("since", "over_since").alias("idle_since"))
+    waiting = [
+        Rule(pl.col("waits").is_null(), Status.UNKNOWN, f"{NOT_DELIVERED}: what it waits for"),
+        Rule(~pl.col("waits"), Status.NOT_APPLICABLE, NOT_WAITING),
+        Rule(pl.col("missed_after") > 0, Status.UNKNOWN, GAP, "since"),
+        Rule(pl.col("going_on"), Status.CONFORMING, at="since"),
+    ]
+    if running is None:
+        return decide(frame, [*waiting, Rule(ALWAYS, Status.UNKNOWN, CALENDAR, "since")], judged_as_of="since")
+    frame = with_deadline(frame, "idle_since", running)
+    named = _named(requirement.roles)
+    over = pl.when("linked").then(pl.lit(f"it waits for a {named} that is over"))
+    return decide(
+        frame,
+        [
+            *waiting,
+            Rule(pl.lit(history.now) < pl.col("overdue"), Status.NOT_APPLICABLE, RUNNING, recheck_at="overdue"),
+            Rule(pl.col("perhaps"), Status.UNKNOWN, OTHER_STATE, "since"),
+            *history.not_read("links", "since", (*requirement.roles, *requirement.via)),
+            Rule(
+                ALWAYS,
+                Status.DEVIATING,
+                at="deadline",
+                detail=over.otherwise(pl.lit(f"it waits, and no {named} is linked")),
+            ),
+        ],
+        judged_as_of="since",
+    )
+
+
+def _with_wait(history: History, when: str) -> pl.DataFrame:
+    """The cases, with whether they wait now (``waits``), and since when without a doubt (``since``, ms)."""
+    waits = history.saves.select(compile(when, history.types).expression.alias("waits"))["waits"]
+    rows = history.saves.select("row", "first", "missed").with_columns(waits)
+    before = pl.col("waits").shift(1).fill_null(False)
+    begins = pl.col("waits") & (pl.col("first") | ~before | (pl.col("missed") > 0))
+    since = rows.select(pl.when(begins).then("row").forward_fill().alias("since"))["since"]
+    row = pl.lit(since).gather(pl.col("last_row"))
+    frame = history.cases.with_columns(pl.lit(waits).gather(pl.col("last_row")).alias("waits"))
+    return frame.with_columns(pl.when("waits").then(pl.lit(history.saves["at"]).gather(row)).alias("since"))
+
+
+def _with_others(history: History, frame: pl.DataFrame, requirement: WaitsForSomething) -> pl.DataFrame:
+    """``frame`` with ``linked``: whether there is another record; ``going_on``: whether one is not over; ``perhaps``:
+    whether that is not known of one; ``over_since`` (ms): since when at the latest all are over.
+    """
+    reached = pl.col("via").is_null() | pl.col("via").is_in(list(requirement.via))
+    links = history.log.links.filter(pl.col("role").is_in(list(requirement.roles)) & reached)
+    over = pl.col("state").is_in(list(requirement.over))
+    facts = links.group_by("case").agg(
+        pl.lit(True).alias("linked"),
+        (~over).any(ignore_nulls=True).alias("going_on"),
+        (over.is_null() | pl.col("state_since").is_null()).any().alias("perhaps"),
+        pl.col("state_since").max().alias("over_since"),
+    )
+    frame = frame.join(facts, on="case", how="left", maintain_order="left")
+    return frame.with_columns(pl.col("linked", "going_on", "perhaps").fill_null(False))
+
+
+def mismatch(history: History, requirement: SameInBoth) -> pl.DataFrame:
+    """LI10. Judged as both records stand, and not beyond the instant up to which both systems have been read: a system
+    that cannot be reached says nothing about what it holds. A value may have come later than is known, never earlier.
+    """
+    running = history.clock(requirement.limit)
+    pairs = history.log.pairs.filter(pl.col("attribute").is_in(list(requirement.attributes)))
+    compared = _compared(history, pairs, requirement)
+    if running is None:
+        paired = pl.col("case").is_in(pairs["case"].unique().implode())
+        none = Rule(~paired, Status.NOT_APPLICABLE, NO_COUNTERPART)
+        return decide(history.cases, [none, Rule(ALWAYS, Status.UNKNOWN, CALENDAR)])
+    compared = with_deadline(compared, "since", running)
+    frame = history.cases.join(_of_case(history, compared, requirement), on="case", how="left", maintain_order="left")
+    unread = f"{NOT_READ} since then: one of the two systems"
+    return decide(
+        frame,
+        [
+            Rule(pl.col("compared").is_null(), Status.NOT_APPLICABLE, NO_COUNTERPART),
+            Rule(pl.col("bad_at").is_not_null() & (pl.col("missed_after") > 0), Status.UNKNOWN, GAP, "bad_at"),
+            Rule(pl.col("bad_at").is_not_null(), Status.DEVIATING, at="bad_at", detail=pl.col("told")),
+            Rule(pl.col("overdue") <= history.now, Status.UNKNOWN, unread, recheck_at="overdue"),
+            Rule(pl.col("overdue").is_not_null(), Status.NOT_APPLICABLE, RUNNING, recheck_at="overdue"),
+            *(
+                Rule(pl.col(f"unclear_{name}"), Status.UNKNOWN, f"{NOT_DELIVERED}: {name}", "settled_at")
+                for name in requirement.attributes
+            ),
+            Rule(ALWAYS, Status.CONFORMING, at="settled_at"),
+        ],
+    )
+
+
+def _compared(history: History, pairs: pl.DataFrame, requirement: SameInBoth) -> pl.DataFrame:
+    """``pairs`` with ``own``: the case's value; ``since``: when the later of the two came at the latest (ms); and
+    ``differs``, null where one is not known.
+    """
+    parts = [history.cases.select("case", pl.lit("").alias("attribute"), pl.lit("").alias("own"), "last_row").clear()]
+    for name in requirement.attributes:
+        changed = pl.col("first") | pl.col(name).ne_missing(pl.col(name).shift(1)) | (pl.col("missed") > 0)
+        since = history.saves.select(pl.when(changed).then("row").forward_fill().alias("since"))["since"]
+        row = pl.lit(since).gather(pl.col("last_row")).alias("last_row")
+        parts.append(history.cases.select("case", pl.lit(name).alias("attribute"), pl.col(name).alias("own"), row))
+    pairs = pairs.with_columns(pl.col("since").fill_null(history.now))
+    both = pairs.join(pl.concat(parts), on=["case", "attribute"], how="inner", maintain_order="left")
+    one = {value: values[0] for values in requirement.alike for value in values}
+    said, told = (pl.col(name).replace(one) if one else pl.col(name) for name in ("own", "value"))
+    return both.with_columns(
+        pl.max_horizontal("since", history.there("last_row", "at")).alias("since"), (said != told).alias("differs")
+    )
+
+
+def _of_case(history: History, compared: pl.DataFrame, requirement: SameInBoth) -> pl.DataFrame:
+    """Per case with a counterpart: ``compared`` (true); of the first difference whose limit has passed ``bad_at`` and
+    ``told``; ``overdue`` (ms) of the next one; ``unclear_<attribute>``; ``settled_at``, since when all is as it stands.
+    """
+    passed = pl.col("differs") & (pl.col("overdue") <= pl.min_horizontal(pl.lit(history.now), "read_until"))
+    passed = passed & pl.col("read_until").is_not_null()
+    name = pl.col("attribute").str.replace_all("_", " ")
+    words = phrase(name, " is ", _shown("own"), " here and ", _shown("value"), " there")
+    compared = compared.with_columns(passed.fill_null(False).alias("passed"), words.alias("told"))
+    compared = compared.sort("case", "deadline", "attribute", "other", maintain_order=True)
+    waits = pl.col("differs").fill_null(False) & ~pl.col("passed")
+    untold = [
+        (pl.col("differs").is_null() & (pl.col("attribute") == name)).any().alias(f"unclear_{name}")
+        for name in requirement.attributes
+    ]
+    return compared.group_by("case", maintain_order=True).agg(
+        pl.lit(True).alias("compared"),
+        pl.col("deadline").filter("passed").first().alias("bad_at"),
+        pl.col("told").filter("passed").first(),
+        pl.col("overdue").filter(waits).min(),
+        pl.col("since").max().alias("settled_at"),
+        *untold,
+    )
+
+
+def _shown(name: str) -> pl.Expr:
+    return pl.when(pl.col(name) == "").then(pl.lit("empty")).otherwise(name)

@@ -37,6 +37,9 @@ IMPLEMENTER = "who implemented it is not known"
 TASK = "type or state of a task not known"
 CHILD = "state of a linked case not known"
 NO_TRACK = "no documented track"
+COPIED = "filled in by a system account, perhaps as a copy"
+LINKED_WHEN = "time of the link not known"
+OTHER_STATE = "state of the other record not known"
 GONE = "no longer shown by the source: "
 """Prefix of the reason where a case vanished from its source before the answer was known."""
 
@@ -56,6 +59,9 @@ BY_SYSTEM = "resolved by a system account"
 WITH_ANOTHER = "resolved together with another case"
 NOBODY_ASKED = "nobody was asked to approve"
 BY_WORKFLOW = "cancelled by a workflow, not by a person"
+NEVER_FILLED = "never filled in"
+NOT_WAITING = "does not wait"
+NO_COUNTERPART = "no record in another system"
 
 VERDICTS = {
     "case": pl.UInt32,

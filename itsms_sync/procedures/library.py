@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from itsms_sync.procedures.lint import never_applicable
-from itsms_sync.procedures.model import AROUND_THE_CLOCK, LinkedAtGate, LinkedInTime, Procedure
+from itsms_sync.procedures.model import AROUND_THE_CLOCK, LinkedAtGate, LinkedInTime, Procedure, WaitsForSomething
 from itsms_sync.sms.calendars import Calendar, Clocks
 from itsms_sync.sms.conditions import Type
 from itsms_sync.sms.mapping import Mapping, ProcessMapping
@@ -86,7 +86,9 @@ class Library:
     def looked_through(self) -> frozenset[str]:
         """Roles of links through which requirements look at further links."""
         demands = (r for versions in self.procedures.values() for version in versions for r in version.requirements)
-        return frozenset(role for r in demands if isinstance(r, LinkedInTime | LinkedAtGate) for role in r.via)
+        return frozenset(
+            role for r in demands if isinstance(r, LinkedInTime | LinkedAtGate | WaitsForSomething) for role in r.via
+        )
 
     def _calendar_problems(self, procedure: Procedure) -> Iterator[Fault]:
         if self.calendars is None:

@@ -361,9 +361,9 @@ class Reviewed(Demand):
 
 
 class LinkedAtGate(Demand):
-    """LI9: the case is linked to another record when the gate is reached."""
+    """LI9, and LI6 of a problem's fix: the case is linked to another record when the gate is reached."""
 
-    check: Literal["LI9"]
+    check: Literal["LI6", "LI9"]
     roles: Annotated[tuple[Slug, ...], Field(min_length=1)]
     via: tuple[Slug, ...] = ()
     gate: Annotated[tuple[Slug, ...], Field(min_length=1)]
@@ -414,6 +414,78 @@ class ChildrenEnded(Demand):
     """
 
 
+class PersonApproves(Demand):
+    """RO9: approvals are written by persons, not by rules."""
+
+    check: Literal["RO9"]
+    stages: Annotated[tuple[str, ...], Field(min_length=1)]
+
+
+class Owned(Demand):
+    """RO5: somebody is named who owns the case while it is in work, at the latest when the limit has passed."""
+
+    check: Literal["RO5"]
+    attribute: Slug = "assignee"
+    states: Annotated[tuple[str, ...], Field(min_length=1)]
+    limit: Limit
+    """How long nobody may be named at a stretch."""
+
+
+class FilledInTime(Demand):
+    """DA7: what was empty when the gate was reached is not filled in afterwards."""
+
+    check: Literal["DA7"]
+    field: Slug
+    gate: Annotated[tuple[Slug, ...], Field(min_length=1)]
+    grace: timedelta = timedelta(minutes=15)
+    """For entries that follow the gate as one act, or arrive late from another tool."""
+
+
+class ItemNamed(Demand):
+    """DA4: a configuration item is named when the gate is reached, in the field or in the list of affected items."""
+
+    check: Literal["DA4"]
+    field: Slug = "item"
+    gate: Annotated[tuple[Slug, ...], Field(min_length=1)]
+
+
+class CloseAgrees(Demand):
+    """DA8: nothing contradicts what the case says of itself when it is closed; ``applies`` tells what it says."""
+
+    check: Literal["DA8"]
+    against: dict[str, str] = Field(default_factory=dict)
+    """What contradicts it, in words -> the condition that tells it."""
+    roles: dict[Slug, str] = Field(default_factory=dict)
+    """Role -> in words, what a link in it tells that was made before the gate."""
+    task_types: tuple[str, ...] = ()
+    """A task of one of these types contradicts it that was closed incomplete."""
+    gate: Annotated[tuple[Slug, ...], Field(min_length=1)]
+
+
+class WaitsForSomething(Demand):
+    """LI7: what a case waits for is linked and not over yet."""
+
+    check: Literal["LI7"]
+    when: str
+    """Condition under which the case waits for it."""
+    roles: Annotated[tuple[Slug, ...], Field(min_length=1)]
+    via: tuple[Slug, ...] = ()
+    over: Annotated[tuple[str, ...], Field(min_length=1)]
+    """States of the other record in which there is nothing left to wait for."""
+    limit: Limit
+    """How long nobody need have noticed."""
+
+
+class SameInBoth(Demand):
+    """LI10: the records of one case in two systems agree, at the latest when the limit has passed."""
+
+    check: Literal["LI10"]
+    attributes: Annotated[tuple[Slug, ...], Field(min_length=1)] = ("state", "priority")
+    alike: tuple[tuple[str, ...], ...] = ()
+    """Values that count as one, as where one of the systems has no such state."""
+    limit: Limit
+
+
 class NotJudged(Demand):
     """A requirement that no check of this version can judge; it is listed with what is missing, never passed over."""
 
@@ -447,6 +519,13 @@ Requirement = Annotated[
     | NotCancelledAfterWork
     | FewRejections
     | NoFlapping
+    | PersonApproves
+    | Owned
+    | FilledInTime
+    | ItemNamed
+    | CloseAgrees
+    | WaitsForSomething
+    | SameInBoth
     | NotJudged,
     Field(discriminator="check"),
 ]
@@ -490,7 +569,7 @@ class Procedure(Strict):
 
     def stages(self) -> set[str]:
         """The states in which approvals are asked."""
-        staged = (StagesApproved, FieldsAtApproval, ApprovedBeforeStart)
+        staged = (StagesApproved, FieldsAtApproval, ApprovedBeforeStart, PersonApproves)
         return {stage for r in self.requirements if isinstance(r, staged) for stage in r.stages}
 
     def attributes(self) -> dict[str, Type]:
@@ -571,6 +650,9 @@ class Procedure(Strict):
             if isinstance(requirement, TrackKept):
                 for name, track in requirement.tracks.items():
                     yield track.when, ("requirements", index, "tracks", name, "when")
+            if isinstance(requirement, CloseAgrees):
+                for name, condition in requirement.against.items():
+                    yield condition, ("requirements", index, "against", name)
 
     def _condition_problems(self, types: dict[str, Type]) -> Iterator[Fault]:
         for text, place in self._conditions():
@@ -579,6 +661,8 @@ class Procedure(Strict):
         for index, requirement in enumerate(self.requirements):
             if isinstance(requirement, ResolvedInTime) and requirement.pause is not None:
                 yield from condition_problems(requirement.pause, lasting, ("requirements", index, "pause"))
+            if isinstance(requirement, WaitsForSomething):
+                yield from condition_problems(requirement.when, lasting, ("requirements", index, "when"))
 
     def _attribute_problems(self, types: dict[str, Type]) -> Iterator[Fault]:
         for index, requirement in enumerate(self.requirements):
@@ -627,14 +711,16 @@ def _attributes_of(requirement: Demand) -> tuple[tuple[str, Type], ...]:
 
 def _texts_of(requirement: Demand) -> Iterable[str]:
     match requirement:
-        case FieldAtGate():
+        case FieldAtGate() | FilledInTime() | ItemNamed():
             return (requirement.field,)
         case PriorityByMatrix():
             return ("impact", "urgency", "priority")
         case RespondedInTime() | ResolvedInTime():
             return ("priority",)
-        case NoPingPong():
+        case NoPingPong() | Owned():
             return (requirement.attribute,)
+        case SameInBoth():
+            return requirement.attributes
         case NotSelfApproved():
             return requirement.requesters
         case ApproverNotImplementer():
@@ -652,7 +738,16 @@ def _texts_of(requirement: Demand) -> Iterable[str]:
 
 def _activities_of(requirement: Demand) -> tuple[str, ...]:
     match requirement:
-        case StepDone() | FieldAtGate() | Reviewed() | LinkedAtGate() | ChildrenEnded():
+        case (
+            StepDone()
+            | FieldAtGate()
+            | FilledInTime()
+            | ItemNamed()
+            | CloseAgrees()
+            | Reviewed()
+            | LinkedAtGate()
+            | ChildrenEnded()
+        ):
             return requirement.gate
         case NotResolvedUnread():
             return (*requirement.gate, requirement.work)
@@ -674,7 +769,7 @@ def _activities_of(requirement: Demand) -> tuple[str, ...]:
 
 def _states_of(requirement: Demand) -> Iterator[tuple[str, Iterable[str]]]:
     match requirement:
-        case StagesApproved() | FieldsAtApproval() | ApprovedBeforeStart():
+        case StagesApproved() | FieldsAtApproval() | ApprovedBeforeStart() | PersonApproves():
             yield "stages", requirement.stages
         case UntouchedAfterClose():
             yield "states", requirement.states
@@ -684,6 +779,8 @@ def _states_of(requirement: Demand) -> Iterator[tuple[str, Iterable[str]]]:
             yield "work", requirement.work
         case ApproverNotImplementer():
             yield "during", requirement.during
+        case Owned():
+            yield "states", requirement.states
 
 
 def _lacks_of(requirement: Demand) -> Iterator[str]:
@@ -695,6 +792,8 @@ def _lacks_of(requirement: Demand) -> Iterator[str]:
             yield "what belongs to a case are tasks or linked cases (roles): name at least one"
         case Reviewed(tasks=(), fields=()):
             yield "a review shows in tasks or in fields: name at least one"
+        case CloseAgrees(task_types=()) if not requirement.against and not requirement.roles:
+            yield "what contradicts a close shows in conditions (against), in links or in tasks: name at least one"
         case ApproverNotImplementer(task_types=(), implementers=()):
             yield "who implements shows in attributes (implementers) or in tasks (task_types): name at least one"
         case ApproverNotImplementer() if bool(requirement.implementers) != bool(requirement.during):

@@ -80,16 +80,32 @@ LINKS = {
     "process": pl.String,
     "state": pl.String,
     "at": pl.Int64,
+    "state_since": pl.Int64,
 }
 """One row per link of a case. ``via``: role of the link through which it is reached, null = its own. ``other`` is the
 other record; ``process`` and ``state`` (of the SMS, as it stands) are known if that is a case. ``at`` (ms): when the
-link is known to have been made."""
+link is known to have been made. ``state_since`` (ms): since when at the latest the other record has been in its state.
+"""
+
+ITEMS = {"case": pl.UInt32, "id": pl.String, "at": pl.Int64}
+"""One row per affected item of a case; ``at`` (ms): when it was listed."""
+
+PAIRS = {
+    "case": pl.UInt32,
+    "other": pl.String,
+    "attribute": pl.String,
+    "value": pl.String,
+    "since": pl.Int64,
+    "read_until": pl.Int64,
+}
+"""One row per attribute of each record that follows a case in another system: its ``value`` as it stands, ``since``
+when at the latest (ms), and up to when (ms) both systems have been read; null = nobody knows."""
 
 UNTRACED = {"case": pl.UInt32, "field": pl.String, "since": pl.Int64, "at": pl.Int64}
 """Changes of a source's fields that the history ought to tell and does not: they happened after ``since`` and at ``at``
 (ms) at the latest."""
 
-PARTS = ("approvals", "tasks", "links")
+PARTS = ("approvals", "tasks", "links", "cis")
 NOT_IN_LOG = "the history has none"
 """Why parts are not known that nobody has added to a log."""
 
@@ -116,8 +132,11 @@ class CaseLog:
     attribute, and per activity ``is_<activity>`` (true, false, or null = unknown).
     ``not_open``: ``case``, ``opened`` of cases that open after ``now``.
     ``unmapped``: ``attribute``, ``value``, ``count`` of raw values that the mapping does not list.
-    ``approvals``, ``tasks``, ``links``: as ``APPROVALS``, ``TASKS``, ``LINKS``, nothing later than ``now`` in them.
-    ``unread``: which of these three could not be read completely, and why; what is absent there is not known. A key
+    ``approvals``, ``tasks``, ``links``, ``items``: as ``APPROVALS``, ``TASKS``, ``LINKS``, ``ITEMS``, nothing later in
+    them than ``now``.
+    ``pairs``: as ``PAIRS``.
+    ``unread``: which of these (``cis``: the items) could not be read completely, and why; what is absent there is not
+    known. A key
     ``links.<role>`` tells that of links in that role alone.
     ``initial``: states in which a case of this source can begin besides the procedure's initial state.
     ``untraced``: as ``UNTRACED``.
@@ -130,6 +149,8 @@ class CaseLog:
     approvals: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=APPROVALS))
     tasks: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=TASKS))
     links: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=LINKS))
+    items: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=ITEMS))
+    pairs: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=PAIRS))
     unread: Mapping[str, str] = field(default_factory=lambda: dict.fromkeys(PARTS, NOT_IN_LOG))
     initial: tuple[str, ...] = ()
     untraced: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=UNTRACED))

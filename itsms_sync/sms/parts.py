@@ -1,4 +1,4 @@
-"""The parts of a case that are records of their own: its approvals and tasks, as they stood at ``now``.
+"""The parts of a case that are records of their own: its approvals, tasks and affected items, as of ``now``.
 
 Pure. A part's history is read as a case's is; what the kernel gets of it is one row per part. An instant is ``exact``
 if the history or the source itself tells it; otherwise it is the part's last update, before which it must have been.
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from itsms_sync.sms.cases import APPROVALS, TASKS, saves_of
+from itsms_sync.sms.cases import APPROVALS, ITEMS, TASKS, saves_of
 from itsms_sync.sms.mapping import Part
 
 ASKED = "requested"
@@ -61,6 +61,13 @@ def tasks(facts: PartFacts, part: Part, now: int) -> pl.DataFrame:
         pl.lit(False).alias("gone"),
     )
     return rows.select(pl.col(name).cast(type_) for name, type_ in TASKS.items()).sort("case", "opened_at", "id")
+
+
+def items(facts: PartFacts, now: int) -> pl.DataFrame:
+    """``ITEMS`` of the cases that the parts belong to, as of ``now`` (ms)."""
+    rows = facts.records.select(pl.col("case").alias("part"), pl.col("_created").alias("at"))
+    rows = rows.filter((pl.col("at") <= now).fill_null(True)).join(facts.owners, on="part", how="inner")
+    return rows.select(pl.col(name).cast(type_) for name, type_ in ITEMS.items()).sort("case", "at", "id")
 
 
 def _standing(

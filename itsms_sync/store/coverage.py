@@ -299,6 +299,17 @@ def kind_covered(connection: Connection, source_id: int, kind: str, field: str |
     return _joined(connection, _whole(source_id, kind), field)
 
 
+def read_until(connection: Connection, source_id: int, kind: str) -> Millis | None:
+    """Up to which instant of the source's clock every stream of the kind was read, as far as the source does not refuse
+    it; ``None`` if one never was.
+    """
+    head = and_(span.c.source_id == source_id, span.c.kind == kind, span.c.state == HEAD)
+    streams = select(cursor.c.covered_at).join_from(cursor, span, span.c.id == cursor.c.span_id)
+    rows = connection.execute(streams.where(head, cursor.c.state != REFUSED)).scalars().all()
+    known = [at for at in rows if at is not None]
+    return min(known) if known and len(known) == len(rows) else None
+
+
 def _whole(source_id: int, kind: str) -> Select[Any]:
     return select(span).where(span.c.source_id == source_id, span.c.kind == kind, span.c.state.in_((HEAD, READ)))
 

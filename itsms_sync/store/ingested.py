@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, Engine, and_, bindparam, delete, func, insert, select, true, update
+from sqlalchemy import Connection, Engine, and_, bindparam, delete, func, insert, or_, select, true, update
 
 from itsms_sync.records import TRAIL, Configuration, Directory, Event, Facts, Gap, Identity, Millis, Page, Record, Row
 from itsms_sync.store.border import StoreBorder
@@ -553,15 +553,16 @@ class Ingested:
     def system_accounts(self, configured: Sequence[str]) -> frozenset[str]:
         """Pseudonyms of the accounts that are no persons: as the source says, and as the operator has configured.
 
-        A configured name counts under each form of identifier, because an account is written into rows by several.
+        A configured name counts under each form of identifier, because an account is written into rows by several. The
+        others that its account has are known from the directory.
         """
+        named = {self.border.person(form, name) for name in configured for form in FORMS}
+        mine = person.c.source_id == self.source_id
+        account = select(person.c.account).where(mine, person.c.name.in_(sorted(named)))
         with self._engine.begin() as connection:
-            known = connection.execute(
-                select(person.c.name).where(person.c.source_id == self.source_id, person.c.system.is_(True))
-            ).scalars()
-            names = set(known)
-        names.update(self.border.person(form, name) for name in configured for form in FORMS)
-        return frozenset(names)
+            wanted = or_(person.c.system.is_(True), person.c.account.in_(account))
+            known = connection.execute(select(person.c.name).where(mine, wanted)).scalars().all()
+        return frozenset((*named, *known))
 
     def payloads(self, connection: Connection) -> Iterator[tuple[str, str, int, list[Row]]]:
         """All stored rows in the order in which they were learned, in pieces ``(kind, stream, learned_at, rows)``."""

@@ -50,6 +50,7 @@ class Desk:
             "credential": dict(self.credential),
             "go_live": desk().go_live,
             "page_size": PAGE,
+            "system_accounts": jira.machines(desk()) if self.system == "jira" else [],
             "options": dict(self.options),
             **more,
         }

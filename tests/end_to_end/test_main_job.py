@@ -27,7 +27,7 @@ CASES = 24_918
 NAMED = 436
 """Problems and changes that incidents of the log name; nothing else is known of them."""
 NAMES_START = ("Updated by ", "Caller ", "Resolver ", "Opened by ", "Created by ")
-CHECKS = ("CF1", "CF2", "CF5", "DA1", "DA6", "LI1", "ST3", "TI1", "TI2")
+CHECKS = ("CF1", "CF2", "CF3", "CF5", "DA1", "DA6", "LI1", "LI7", "RO5", "ST3", "TI1", "TI2")
 
 
 @dataclass(frozen=True)

@@ -31,11 +31,14 @@ class Person:
 
 @dataclass(frozen=True)
 class Save:
-    """What one person changed at one time: attribute -> new value, ``''`` for nothing."""
+    """What one person changed at one time: attribute -> new value, ``''`` for nothing. ``tool``: the only system that
+    was told of it, where the desk is split over two.
+    """
 
     at: datetime
     by: str
     changes: Mapping[str, str]
+    tool: str = ""
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,15 @@ class Link:
 
 
 @dataclass(frozen=True)
+class Listed:
+    """An item that somebody put on the case's list of affected items."""
+
+    what: str
+    at: datetime
+    by: str
+
+
+@dataclass(frozen=True)
 class Record:
     """A case as it was created, and what happened to it since."""
 
@@ -84,6 +96,7 @@ class Record:
     approvals: tuple[Approval, ...] = ()
     tasks: tuple[Task, ...] = ()
     links: tuple[Link, ...] = ()
+    items: tuple[Listed, ...] = ()
 
     def rounds(self) -> Iterator[tuple[Approval, ...]]:
         """Those who were asked together, in the order of the asking."""
@@ -102,10 +115,21 @@ class Desk:
     groups: Mapping[str, str]
     records: tuple[Record, ...]
     breaches: tuple[Mapping[str, Any], ...]
-    look_alikes: tuple[Mapping[str, str], ...]
-    unknown: tuple[Mapping[str, str], ...]
+    look_alikes: tuple[Mapping[str, Any], ...]
+    unknown: tuple[Mapping[str, Any], ...]
     named: frozenset[str]
     """Cases that are told one by one; the others are ordinary."""
+
+    def expected(self, way: str) -> set[tuple[str, str]]:
+        """``(case, requirement)`` of all that is wrong where the desk is served in that way, and of what the same facts
+        break besides.
+        """
+        return {
+            (each["case"], requirement)
+            for each in self.breaches
+            if way in each.get("in", (way,))
+            for requirement in (each["requirement"], *each.get("also", ()))
+        }
 
 
 @cache
@@ -175,7 +199,6 @@ def _record(case: str, given: Mapping[str, Any], lives: Mapping[str, Any]) -> Re
     life = lives[given["like"]]
     told = {**life, **given}
     opened = given["opened"] if isinstance(given["opened"], datetime) else _instant(given["opened"])
-
     return Record(
         case,
         told["process"],
@@ -186,6 +209,7 @@ def _record(case: str, given: Mapping[str, Any], lives: Mapping[str, Any]) -> Re
         tuple(_approval(each, opened) for each in told.get("approvals", ())),
         tuple(_task(each, opened) for each in told.get("tasks", ())),
         tuple(_link(role, to, opened) for role, to in told.get("links", {}).items()),
+        tuple(Listed(each["what"], opened + span(each["at"]), each["by"]) for each in told.get("items", ())),
     )
 
 
@@ -201,8 +225,8 @@ def _values(given: Mapping[str, Any], opened: datetime) -> dict[str, str]:
 
 
 def _save(given: Mapping[str, Any], opened: datetime) -> Save:
-    changes = {name: value for name, value in given.items() if name not in ("at", "by")}
-    return Save(opened + span(given["at"]), given["by"], _values(changes, opened))
+    changes = {name: value for name, value in given.items() if name not in ("at", "by", "tool")}
+    return Save(opened + span(given["at"]), given["by"], _values(changes, opened), given.get("tool", ""))
 
 
 def _approval(given: Mapping[str, str], opened: datetime) -> Approval:

@@ -82,11 +82,13 @@ _FIELDS = {
     "close_notes": "customfield_10226",
     "fix_notes": "customfield_10226",
     "unauthorised": "customfield_10227",
+    "item": "customfield_10228",
     "close_code": "resolution",
     "resolution": "resolution",
     "priority": "priority",
     "assignee": "assignee",
     "first_contact": "labels",
+    "no_change_needed": "labels",
 }
 _IDS = {
     "impact": {"1": "10301", "2": "10302", "3": "10303"},
@@ -108,7 +110,12 @@ _IDS = {
 }
 _ASK = ("caller", "requested_for", "requested_by")
 _SYSTEM = ("status", "priority", "resolution", "assignee", "labels")
-_LISTS = {"major": ["10341"], "unauthorised": ["10391"], "first_contact": ["first-contact"]}
+_LISTS = {
+    "major": ["10341"],
+    "unauthorised": ["10391"],
+    "first_contact": ["first-contact"],
+    "no_change_needed": ["no-change-needed"],
+}
 _TASK_TYPES = {"implementation": "10381", "testing": "10382", "review": "10383"}
 _STAGES = {
     "assess": "Peer review / change manager approval",
@@ -117,6 +124,7 @@ _STAGES = {
 }
 _LINKS = {
     "problem": ("10502", "inward"),  # the incident is caused by the problem
+    "caused_by": ("10502", "inward"),  # or by a change
     "parent": ("10504", "outward"),  # it duplicates the incident that it was merged into
     "change": ("10505", "inward"),  # it is fixed by the change
     "trigger": ("10505", "outward"),  # the change fixes it
@@ -148,12 +156,23 @@ def site(desk: Desk, processes: Collection[str] = PROCESSES, extra: Extra | None
             key = f"{PROJECT}-{1 + len(known) + len(issues) - len(here)}"
             issues.append(_sub_task(desk, task, key, known[record.case]))
     numbered = [{"id": _FIRST_ID + number, **told} for number, told in enumerate(issues)]
-    return {"users": [_user(person) for person in desk.people.values() if not person.system], "issues": numbered}
+    return {"users": [_user(person) for person in desk.people.values()], "issues": numbered}
 
 
 def _user(person: Person) -> dict[str, Any]:
-    account = f"70121:{person.key}"
-    return {"accountId": account, "displayName": person.name, "emailAddress": person.email}
+    email = person.email or f"{person.key}@machines.example.com"
+    kind = {"accountType": "app"} if person.system else {}
+    return {"accountId": account(person), "displayName": person.name, "emailAddress": email, **kind}
+
+
+def account(person: Person) -> str:
+    """The person's id on the site."""
+    return f"70121:{person.key}"
+
+
+def machines(desk: Desk) -> list[str]:
+    """Names of the accounts that are no persons, which Data Center does not tell."""
+    return [person.key for person in desk.people.values() if person.system]
 
 
 @dataclass
@@ -218,8 +237,10 @@ class _Issue:
 
 
 def _with_decisions(record: Record) -> Iterator[Save]:
-    """The saves; a request that is approved moves on to support by the decision itself."""
-    moved = []
+    """The saves; a request that is approved moves on to support by the decision itself, and items have no list of
+    their own.
+    """
+    moved = [Save(each.at, each.by, {"item": each.what}) for each in record.items]
     if record.process == "service_request":
         for together in record.rounds():
             completed = _completed(together)
@@ -271,7 +292,7 @@ def _approval(desk: Desk, together: tuple[Approval, ...]) -> dict[str, Any]:
         **({"completed": _iso(completed)} if completed else {}),
         "decision": _final(together),
         "approvers": [
-            {"by": _author(desk, each.who), "decision": words.get(each.state, "pending")} for each in together
+            {"by": account(desk.people[each.who]), "decision": words.get(each.state, "pending")} for each in together
         ],
     }
 

@@ -64,6 +64,7 @@ _COLUMNS = {
         "cause_notes": "cause_notes",
         "workaround": "workaround",
         "resolution": "resolution_code",
+        "no_change_needed": "category",
         "fix_notes": "fix_notes",
     },
     "change": {
@@ -75,6 +76,7 @@ _COLUMNS = {
         "urgency": "urgency",
         "priority": "priority",
         "risk": "risk",
+        "item": "cmdb_ci",
         "category": "category",
         "group": "assignment_group",
         "assignee": "assigned_to",
@@ -99,9 +101,16 @@ _WORDS = {
         "unsuccessful": "unsuccessful",
     },
     "major": {"true": "accepted"},
+    "no_change_needed": {"true": "documentation", "false": "network"},
     "risk": {"high": "2", "moderate": "3", "low": "4"},
 }
-_LINKS = {"problem": "problem_id", "parent": "parent_incident", "change": "rfc", "trigger": "parent"}
+_LINKS = {
+    "problem": "problem_id",
+    "parent": "parent_incident",
+    "change": "rfc",
+    "caused_by": "caused_by",
+    "trigger": "parent",
+}
 _REFERENCES = frozenset(("caller", "requested_for", "requested_by", "assignee"))
 _TEMPLATE = "std_change_producer_version"
 
@@ -124,7 +133,7 @@ def tables(desk: Desk, processes: Collection[str] = tuple(TABLES), extra: Column
     rows: dict[str, list[Row]] = {
         "sys_user": [_user(person) for person in desk.people.values()],
         "sys_user_group": [{"sys_id": sys_id(f"group:{key}"), "name": name} for key, name in desk.groups.items()],
-        **{name: [] for name in (*TABLES.values(), "sysapproval_approver", "change_task", "sys_audit")},
+        **{name: [] for name in (*TABLES.values(), "sysapproval_approver", "change_task", "task_ci", "sys_audit")},
     }
     known, here = numbers(desk), [record for record in desk.records if record.process in processes]
     cases = {record.case for record in here}
@@ -175,6 +184,15 @@ def _add(rows: dict[str, list[Row]], desk: Desk, record: Record, told: Mapping[s
     rows["sysapproval_approver"] += [
         _approved(rows, desk, record, place, each) for place, each in enumerate(record.approvals)
     ]
+    rows["task_ci"] += [
+        {
+            "sys_id": sys_id(f"listed:{record.case}:{each.what}"),
+            "task": sys_id(record.case),
+            "ci_item": sys_id(f"item:{each.what}"),
+            **_created(desk, each.at, each.by),
+        }
+        for each in record.items
+    ]
     rows["change_task"] += [_task(rows, desk, record, place, each) for place, each in enumerate(record.tasks)]
 
 
@@ -222,6 +240,8 @@ def _columns(process: str, values: Mapping[str, str]) -> dict[str, str]:
 def _raw(name: str, value: str) -> str:
     if not value:
         return ""
+    if name == "item":
+        return sys_id(f"item:{value}")
     if name == "group":
         return sys_id(f"group:{value}")
     if name in _REFERENCES:

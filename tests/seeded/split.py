@@ -24,7 +24,13 @@ def tables(desk: Desk) -> dict[str, Any]:
     extra |= {record.case: {FOREIGN: keys[link.to]} for record, link in _across(desk, IN_SERVICENOW, IN_JIRA)}
     extra |= {case: {FOREIGN: keys[problem]} for case, problem in by_key.items()}
     records = [replace(record, links=()) if record.case in by_key else record for record in desk.records]
-    return servicenow.tables(replace(desk, records=tuple(records)), IN_SERVICENOW, extra)
+    return servicenow.tables(_told_to(replace(desk, records=tuple(records)), "servicenow"), IN_SERVICENOW, extra)
+
+
+def _told_to(desk: Desk, tool: str) -> Desk:
+    """The desk without the saves of which only the other system was told."""
+    records = [replace(r, saves=tuple(save for save in r.saves if save.tool in ("", tool))) for r in desk.records]
+    return replace(desk, records=tuple(records))
 
 
 def _problems_of_merged(desk: Desk) -> dict[str, str]:
@@ -40,7 +46,7 @@ def site(desk: Desk) -> dict[str, Any]:
     field = jira.COUNTERPART
     extra = {record.case: {field: numbers[record.case]} for record in desk.records if record.process == "problem"}
     extra |= {record.case: {field: numbers[link.to]} for record, link in _across(desk, IN_JIRA, IN_SERVICENOW)}
-    return jira.site(desk, IN_JIRA, extra)
+    return jira.site(_told_to(desk, "jira"), IN_JIRA, extra)
 
 
 def _across(desk: Desk, here: tuple[str, ...], there: tuple[str, ...]) -> Iterator[tuple[Record, Link]]:
@@ -49,5 +55,6 @@ def _across(desk: Desk, here: tuple[str, ...], there: tuple[str, ...]) -> Iterat
     for record in desk.records:
         for link in record.links:
             only_here = record.process in here and record.process not in there
-            if only_here and process[link.to] in there and process[link.to] not in here:
+            # The one field for the other system tells what repaired an incident; there is none for what caused it.
+            if only_here and link.role != "caused_by" and process[link.to] in there and process[link.to] not in here:
                 yield record, link

@@ -114,8 +114,15 @@ class Script:
 
     def link(self, by: str, kind: str, other: str) -> None:
         """From the script's issue outward to another; ``kind`` is the id of the link type."""
-        if self.site.issue(other) is not None:
-            ends = {"inwardIssue": {"key": self.key}, "outwardIssue": {"key": other}}
+        self._linked(by, kind, self.key, other)
+
+    def link_from(self, by: str, kind: str, other: str) -> None:
+        """From another issue outward to the script's."""
+        self._linked(by, kind, other, self.key)
+
+    def _linked(self, by: str, kind: str, source: str, target: str) -> None:
+        if self.site.issue(source) is not None and self.site.issue(target) is not None:
+            ends = {"inwardIssue": {"key": source}, "outwardIssue": {"key": target}}
             self._record(self._editing(by).link({"type": {"id": kind}, **ends}))
 
     def issue(self, key: str = "") -> Issue:

@@ -29,6 +29,7 @@ from connectors.jira.simulator.scripts.problem import Problem
 
 _TRACK, _RISK, _START, _END = (f"customfield_{number}" for number in (10203, 10204, 10206, 10207))
 _TASK_KIND, _TEMPLATE, _REVIEW, _UNAUTHORISED = (f"customfield_{number}" for number in (10223, 10224, 10225, 10227))
+_ITEM = "customfield_10228"
 _TASK = "10106"
 _IMPLEMENTATION, _TESTING, _REVIEWING = "10381", "10382", "10383"
 _FIXES = "10505"
@@ -41,6 +42,8 @@ _BACKOUT_PLAN = "customfield_10209"
 _TRACKS = {"normal": "10322", "standard": "10321", "emergency": "10323", "unauthorised": "10322"}
 _WHAT = ("New firmware for the access points", "Index for the sales reports", "New release of the drawing program",
          "Second line to the branch", "Larger volume for the archive", "Rules of the mail filter")  # fmt: skip
+_ITEMS = ("Access points", "Report database", "Drawing program", "Branch line", "Archive", "Mail filter")
+"""What each of these alters."""
 _TEMPLATES = ("STD-001 Restart of a service", "STD-002 Extension of a volume", "STD-003 Renewal of a certificate")
 _BOARD = "Change advisory board"
 _DEVIATIONS: Mapping[str, tuple[float, Sequence[str]]] = {
@@ -98,8 +101,10 @@ class Change(Script):
         self.manager = self.one_of("Managers")
 
     def _raised(self) -> None:
+        what = self.random.choice(_WHAT)
         fields = {
-            "summary": self.random.choice(_WHAT),
+            "summary": what,
+            _ITEM: _ITEMS[_WHAT.index(what)],
             "description": "Asked for by the owner of the service.",
             "assignee": person(self.doer),
             GROUP: group(self.team),

@@ -25,11 +25,12 @@ from connectors.jira.simulator.scripts import (
 
 _CAUSE, _WORKAROUND = "customfield_10211", "customfield_10212"
 _CAUSES = ("A driver leaks memory.", "Two jobs lock the same table.", "The certificate chain is out of date.")
-_FIXES = ("New driver rolled out.", "Jobs moved apart.", "Chain renewed and watched by monitoring.")
+_REPAIRS = ("New driver rolled out.", "Jobs moved apart.", "Chain renewed and watched by monitoring.")
 _IMPACTS = (("10301", 1), ("10302", 2), ("10303", 3), ("10304", 3))
 _URGENCIES = (("10311", 1), ("10312", 2), ("10313", 3), ("10314", 3))
 """Id of the option and its level in the priority matrix."""
-_DUPLICATE = "10504"
+_DUPLICATE, _FIXES = "10504", "10505"
+_CHANGE, _CLOSED, _TRACK, _EMERGENCY = "10104", "10006", "customfield_10203", "10323"
 
 
 @dataclass(slots=True)
@@ -109,8 +110,19 @@ class Problem(Script):
         elif self.deviation == "" and self.chance(0.15):
             resolution, notes = "Known error", "Workaround is known to the service desk."
         else:
-            resolution, notes = "Done", self.random.choice(_FIXES)
+            resolution, notes = "Done", self.random.choice(_REPAIRS)
+            self._through_change()
         self.step(self.owner, "Complete", {"resolution": {"name": resolution}, NOTES: notes})
+
+    def _through_change(self) -> None:
+        """The newest closed change, if no emergency, carried the fix; while there is none it was a new instruction."""
+        changes = next((keys for kind, keys in self.recent.items() if kind.TYPE == _CHANGE), ())
+        for key in reversed(changes):
+            issue = self.site.issue(key)
+            if issue is not None and issue.values["status"] == _CLOSED and issue.values.get(_TRACK) != _EMERGENCY:
+                self.link_from(self.owner, _FIXES, key)
+                return
+        self.edit(self.owner, {"labels": ["no-change-needed"]})
 
     def _findings(self) -> Fields:
         known = {_WORKAROUND: "Restart once a day."}

@@ -108,7 +108,16 @@ class Problem(Script):
 
     def fixed(self, plants: tuple[str, ...] = (), more: Mapping[str, str] | None = None) -> Step:
         values = {"state": "106", "fix_notes": self.random.choice(_FIXES), "resolution_code": "fix_applied"}
+        values |= self._through_change()
         return self.of_problem(self.between(DAY, 6 * DAY), self.owner, {**values, **(more or {})}, plants)
+
+    def _through_change(self) -> dict[str, str]:
+        """The newest closed change, if no emergency, carried the fix; while there is none it was a new instruction."""
+        changes = self.desk.tables["change_request"]
+        for row in islice(reversed(changes.rows.values()), _RECENT):
+            if changes.get(row, "state") == "3" and changes.get(row, "type") != "emergency":
+                return {"rfc": changes.get(row, "sys_id")}
+        return {"category": "documentation"}
 
     def of_problem(self, after: float, by: Person, values: dict[str, str], plants: tuple[str, ...] = ()) -> Step:
         """A save of the problem itself."""
