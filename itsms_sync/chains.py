@@ -31,7 +31,7 @@ JUDGED_PARTS: dict[str, Any] = {"approvals": APPROVALS, "tasks": TASKS, "cis": I
 """Part -> its columns in a case log."""
 LOOKED_AT_BY = {
     "approvals": ("RO1", "RO2", "RO4", "RO9", "DA3", "TI6", "CF8"),
-    "tasks": ("RO2", "LI4", "CF12", "DA8"),
+    "tasks": ("RO2", "LI4", "CF12", "DA8", "TI11"),
     "cis": ("DA4",),
     "links": ("LI1", "LI6", "LI7", "LI9", "CF7", "CF12", "DA8"),
     "pairs": ("LI10",),

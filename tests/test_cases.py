@@ -14,9 +14,11 @@ import polars as pl
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from itsms_sync.conformance.history import NO_CALENDARS
 from itsms_sync.conformance.kernel import judge
 from itsms_sync.documents import load
 from itsms_sync.procedures.model import Procedure, ResolvedInTime, RespondedInTime
+from itsms_sync.sms.calendars import Calendars, Clocks
 from itsms_sync.sms.cases import (
     APPROVALS,
     EVENTS,
@@ -51,6 +53,9 @@ USUAL: dict[str, dict[str, str | None]] = {
         "reopens": None,
         "close_code": "",
         "close_notes": "",
+        "follow_up": "",
+        "resolved_at": "",
+        "closed_at": "",
         "major_state": "",
     },
     "change": {
@@ -63,6 +68,7 @@ USUAL: dict[str, dict[str, str | None]] = {
         "planned_start": "2026-03-05 08:00:00",
         "planned_end": "2026-03-05 10:00:00",
         "work_start": "",
+        "work_end": "",
         "implementation_plan": "written",
         "backout_plan": "written",
         "test_plan": "written",
@@ -163,6 +169,7 @@ class Task(Strict):
     state: str | None = "open"
     opened: datetime
     ended: datetime | None = None
+    not_exact: bool = False
     workers: tuple[str, ...] = ()
     by: str | None = None
     gone: bool = False
@@ -176,7 +183,7 @@ class Task(Strict):
             "state": self.state if over else "work",
             "opened_at": millis(self.opened),
             "ended_at": millis(self.ended) if self.ended is not None and over else None,
-            "exact": True,
+            "exact": not self.not_exact,
             "workers": list(self.workers),
             "human": self.by != TIMER if over and self.by is not None else None,
             "gone": self.gone,
@@ -230,6 +237,7 @@ class Story(Strict):
     saves: tuple[Save, ...]
     without_history: frozenset[str] = frozenset()
     without_order: bool = False
+    without_calendars: bool = False
     versions: tuple[Version, ...] = ()
     approvals: tuple[Approval, ...] = ()
     tasks: tuple[Task, ...] = ()
@@ -261,6 +269,11 @@ def procedure(process: str = "incident") -> Procedure:
 @cache
 def mapping(process: str = "incident", system: str = "servicenow") -> ProcessMapping:
     return load(MAPPINGS / f"{system}.yaml", Mapping).processes[process]
+
+
+@cache
+def clocks() -> Clocks:
+    return Clocks(load(MAPPINGS / "calendars.yaml", Calendars).calendars)
 
 
 def types(process: str) -> dict[str, Type]:
@@ -353,7 +366,8 @@ def verdicts(story: Story) -> dict[str, dict[str, Any]]:
     audited = of.audited_fields() - {source_field(of, name) for name in story.without_history}
     basis = Basis(of, millis(story.now), audited, frozenset({TIMER}))
     log = with_parts(from_history(*frames(story, of), basis), story, of)
-    found = judge(log, versions(story), types(story.process), basis.now).to_dicts()
+    kept = NO_CALENDARS if story.without_calendars else clocks()
+    found = judge(log, versions(story), types(story.process), basis.now, kept).to_dicts()
     assert len({row["requirement"] for row in found}) == len(found), "one verdict for each requirement"
     return {row["requirement"]: row for row in found}
 

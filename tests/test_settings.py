@@ -364,11 +364,12 @@ calendars:
 def test_a_limit_on_a_calendar_that_is_not_described_is_told_with_its_place(folder: Path) -> None:
     (folder / "mappings/calendars.yaml").write_text(OFFICE)
     told = problems(folder)
-    assert len(told) == 2
+    assert len(told) == on_working_days(folder)
     line, column = place(folder / "mappings/procedures/incident.yaml", "clock: business_days")
-    assert told[0].startswith(
-        f"mappings/procedures/incident.yaml:{line}:{column}: there is no calendar 'business_days'"
-    )
+    assert (
+        f"mappings/procedures/incident.yaml:{line}:{column}: there is no calendar 'business_days' in calendars.yaml; "
+        "there are: business_hours. Name one of these, or describe it there"
+    ) in told
     more = OFFICE + OFFICE.splitlines()[-1].replace("business_hours", "business_days") + "\n"
     (folder / "mappings/calendars.yaml").write_text(more)
     assert read_configuration(folder / "itsms.yaml").library.calendars
@@ -378,9 +379,27 @@ def test_a_limit_that_its_calendar_cannot_reach_is_told(folder: Path) -> None:
     days = OFFICE.splitlines()[-1].replace("business_hours", "business_days").replace("}}", "}, day: P40D}")
     (folder / "mappings/calendars.yaml").write_text(f"{OFFICE}{days}\n")
     told = problems(folder)
-    assert ["no case can pass this limit within a year of the calendar 'business_days'"] * 2 == [
-        one.split(": ", 1)[1] for one in told
-    ]
+    said = (
+        "no case can pass this limit within a year of the calendar 'business_days': shorten the limit, or give the "
+        "calendar more hours or a shorter `day`"
+    )
+    assert [said] * on_working_days(folder) == [one.split(": ", 1)[1] for one in told]
+
+
+def on_working_days(folder: Path) -> int:
+    """How many limits of the procedures run on that calendar."""
+    return sum(path.read_text().count("clock: business_days") for path in (folder / "mappings/procedures").iterdir())
+
+
+@pytest.mark.parametrize("time", ["PT0S", "-PT15M"])
+def test_a_limit_that_is_no_time_is_told(folder: Path, time: str) -> None:
+    path = folder / "mappings/procedures/incident.yaml"
+    changed(path, "limit: {time: PT15M}", f"limit: {{time: {time}}}")
+    line, column = place(path, f"time: {time}")
+    assert [
+        f"mappings/procedures/incident.yaml:{line}:{column}: nobody can keep this limit: it is no time at all; "
+        "write one such as PT4H or P2D"
+    ] == problems(folder)
 
 
 def test_a_fault_in_a_calendar_is_told_with_its_place(folder: Path) -> None:

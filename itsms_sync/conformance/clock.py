@@ -29,6 +29,8 @@ class Clock:
 
     limit: int
     worktime: "Worktime | None"
+    days: int = 0
+    """How many working days the limit is, where it is written in these."""
 
     @property
     def kind(self) -> str:
@@ -61,9 +63,10 @@ def clock(limit: Limit, clocks: Clocks, instants: pl.Series, now: int) -> Clock 
     if calendar is None:
         return None
     known = instants.drop_nulls().extend_constant(now, 1).to_numpy()
+    days = limit.time.days if limit.time == timedelta(days=limit.time.days) else 0
     # One instant of the year 1 among the others is a slip, and no reason to work out two thousand years.
     first = max(int(known.min()), now - _OLDEST)
-    return Clock(calendar.length(limit.time), clocks.worktime(limit.clock, first, int(known.max())))
+    return Clock(calendar.length(limit.time), clocks.worktime(limit.clock, first, int(known.max())), days)
 
 
 def _known(function: "Callable[[_Array, _Array], _Array]", left: pl.Series, right: pl.Series) -> pl.Series:

@@ -16,6 +16,7 @@ from itsms_sync.procedures.model import (
     ApprovedBeforeStart,
     ChildrenEnded,
     CloseAgrees,
+    DatesInOrder,
     Demand,
     FieldAtGate,
     FilledInTime,
@@ -26,15 +27,19 @@ from itsms_sync.procedures.model import (
     NotCancelledAfterWork,
     NotReopened,
     NotResolvedUnread,
+    PlanKept,
     PriorityByMatrix,
     Procedure,
     Quorum,
+    RecordedBeforeEnd,
     RespondedInTime,
     Reviewed,
+    ReviewedInTime,
     SameInBoth,
     StagesApproved,
     StepDone,
     StepsInOrder,
+    SubmittedInTime,
     TrackKept,
     activities_in,
 )
@@ -242,15 +247,19 @@ def _standing(procedure: Procedure, types: Mapping[str, Type], cuts: Iterable[Co
     names -= {DID + name for name in procedure.activities()}
     for requirement in procedure.requirements:
         match requirement:
-            case Reviewed():
+            case Reviewed() | ReviewedInTime():
                 names |= set(requirement.fields)
             case SameInBoth():
                 names |= set(requirement.attributes)
             case NotReopened(counter=str(counter)):
                 names.add(counter)
+            case DatesInOrder():
+                names |= set(requirement.order)
+            case RecordedBeforeEnd():
+                names.add(requirement.ended)
             case PriorityByMatrix():
                 names |= {"impact", "urgency", "priority"}
-    return sorted(names)
+    return sorted(names - {"opened"})  # which the log tells of each case itself
 
 
 def _cases(
@@ -289,6 +298,18 @@ def _asked(procedure: Procedure) -> Iterator[tuple[str, pl.Expr]]:
 
 
 def _asked_by(procedure: Procedure, requirement: Demand) -> Iterator[tuple[str, pl.Expr]]:
+    for name in _gates(requirement):
+        yield f"done_{name}", pl.col(f"is_{name}")
+    for name in _weighed(procedure, requirement):
+        yield from _done_or_untold(name)
+    if isinstance(requirement, RespondedInTime):
+        responded = pl.col(f"is_{requirement.response}") & ~pl.col("first")
+        yield f"answer_{requirement.response}", responded & pl.col("human")
+        yield f"unsigned_{requirement.response}", responded & pl.col("human").is_null()
+
+
+def _gates(requirement: Demand) -> tuple[str, ...]:
+    """The activities of which it matters only when they are seen first."""
     match requirement:
         case (
             StepDone()
@@ -300,25 +321,28 @@ def _asked_by(procedure: Procedure, requirement: Demand) -> Iterator[tuple[str, 
             | LinkedAtGate()
             | ChildrenEnded()
         ):
-            for name in requirement.gate:
-                yield f"done_{name}", pl.col(f"is_{name}")
+            return requirement.gate
         case StagesApproved(before=name) | NotCancelledAfterWork(cancel=name):
-            yield f"done_{name}", pl.col(f"is_{name}")
+            return (name,)
+        case _:
+            return ()
+
+
+def _weighed(procedure: Procedure, requirement: Demand) -> tuple[str, ...]:
+    """The activities of which it matters, too, whether they may have happened unseen."""
+    match requirement:
         case NotResolvedUnread():
-            for name in (*requirement.gate, requirement.work):
-                yield from _done_or_untold(name)
+            return (*requirement.gate, requirement.work)
         case ApprovedBeforeStart(start=name) | LinkedInTime(after=name):
-            yield from _done_or_untold(name)
+            return (name,)
         case StepsInOrder():
-            for name in procedure.in_course():
-                yield from _done_or_untold(name)
+            return procedure.in_course()
         case TrackKept():
-            for name in (requirement.before, *requirement.steps()):
-                yield from _done_or_untold(name)
-        case RespondedInTime(response=name):
-            responded = pl.col(f"is_{name}") & ~pl.col("first")
-            yield f"answer_{name}", responded & pl.col("human")
-            yield f"unsigned_{name}", responded & pl.col("human").is_null()
+            return (requirement.before, *requirement.steps())
+        case SubmittedInTime() | PlanKept() | ReviewedInTime():
+            return requirement.activities()
+        case _:
+            return ()
 
 
 def _done_or_untold(activity: str) -> Iterator[tuple[str, pl.Expr]]:

@@ -1,5 +1,5 @@
-"""Checks of links: LI1 not linked in time, LI4 failure without review, LI6 and LI9 not linked at the gate, LI7 orphan
-hold, LI10 mismatch of the two tools.
+"""Checks of links and reviews: LI1 not linked in time, LI4 failure without review, LI6 and LI9 not linked at the gate,
+LI7 orphan hold, LI10 mismatch of the two tools, TI11 review overdue.
 
 A link counts if it stands at ``now``, to whatever end: also after the gate it puts right what was missing, except where
 the procedure sets a limit. A link to a case that was cancelled is none.
@@ -20,6 +20,7 @@ from itsms_sync.conformance.verdicts import (
     NO_COUNTERPART,
     NOT_DELIVERED,
     NOT_READ,
+    NOT_REVIEWED,
     NOT_WAITING,
     OTHER_STATE,
     RUNNING,
@@ -30,7 +31,14 @@ from itsms_sync.conformance.verdicts import (
     in_words,
     phrase,
 )
-from itsms_sync.procedures.model import LinkedAtGate, LinkedInTime, Reviewed, SameInBoth, WaitsForSomething
+from itsms_sync.procedures.model import (
+    LinkedAtGate,
+    LinkedInTime,
+    Reviewed,
+    ReviewedInTime,
+    SameInBoth,
+    WaitsForSomething,
+)
 from itsms_sync.sms.conditions import compile
 
 CANCELLED = "cancelled"
@@ -141,19 +149,75 @@ def not_reviewed(history: History, requirement: Reviewed) -> pl.DataFrame:
     )
 
 
-def _with_reviews(history: History, frame: pl.DataFrame, requirement: Reviewed) -> pl.DataFrame:
+def reviewed_late(history: History, requirement: ReviewedInTime) -> pl.DataFrame:
+    """TI11. The first review counts, whatever came of it later."""
+    frame = _with_reviews(history, with_gate(history, [requirement.after]), requirement)
+    fields = [_first_filled(history, name) for name in requirement.fields]
+    frame = frame.with_columns(
+        pl.min_horizontal("reviewed_at", *(pl.lit(one["at"]) for one in fields)).alias("held_at"),
+        pl.any_horizontal(pl.lit(False), *(pl.lit(one["untold"]) for one in fields)).alias("untold_field"),
+    )
+    frame = frame.with_columns(pl.max_horizontal("gate_at", "held_at").alias("settled_at"))
+    running = history.clock(requirement.limit)
+    if running is None:
+        rules = [*at_gate(history, [requirement.after]), Rule(ALWAYS, Status.UNKNOWN, CALENDAR, "gate_at")]
+        return decide(frame, rules, judged_as_of="gate_at")
+    frame = with_deadline(frame, "gate_at", running)
+    held, since = pl.col("held_at"), f"{told(running)} after {history.procedure.called(requirement.after)}"
+    closed = pl.any_horizontal(pl.lit(False), *(pl.col(f"done_{name}").is_not_null() for name in requirement.closing))
+    late = pl.when(held.is_null()).then(pl.lit(f"no review was held within {since}"))
+    return decide(
+        frame,
+        [
+            *at_gate(history, [requirement.after]),
+            *_hidden_begin(history, requirement.after, held > pl.col("gate_at")),
+            Rule(held < pl.col("overdue"), Status.CONFORMING, at="settled_at"),
+            Rule(pl.lit(history.now) < pl.col("overdue"), Status.NOT_APPLICABLE, RUNNING, recheck_at="overdue"),
+            *(history.not_read("tasks", "deadline") if requirement.tasks else ()),
+            Rule(pl.col("perhaps") | pl.col("undated"), Status.UNKNOWN, TASK, "deadline"),
+            Rule(
+                pl.col("untold_field"),
+                Status.UNKNOWN,
+                f"{NOT_DELIVERED}: {', '.join(requirement.fields)}",
+                "deadline",
+            ),
+            Rule(held.is_null() & closed, Status.NOT_APPLICABLE, NOT_REVIEWED),
+            Rule(
+                ALWAYS,
+                Status.DEVIATING,
+                at="deadline",
+                detail=late.otherwise(pl.lit(f"the review was held later than {since}")),
+            ),
+        ],
+        judged_as_of="gate_at",
+    )
+
+
+def _first_filled(history: History, name: str) -> pl.DataFrame:
+    """Per case, when the field held something for the first time (``at``), and whether it may have before
+    (``untold``).
+    """
+    filled = (pl.col(name) != "").fill_null(False)
+    return history.saves.group_by("case", maintain_order=True).agg(
+        pl.col("at").filter(filled).first(),
+        (pl.col(name).is_null() & ~filled.cum_max()).any().alias("untold"),
+    )
+
+
+def _with_reviews(history: History, frame: pl.DataFrame, requirement: Reviewed | ReviewedInTime) -> pl.DataFrame:
     """``frame`` with ``reviewed``: whether a task of review is done, ``reviewed_at``: when the first was (ms, or null),
-    and ``perhaps``: whether a task may be one.
+    ``undated``: whether one may have been done earlier than that, and ``perhaps``: whether a task may be one.
     """
     meant, done = pl.col("type").is_in(list(requirement.tasks)), pl.col("state") == "done"
     review = (meant & done).fill_null(False)
     facts = history.log.tasks.group_by("case").agg(
         review.any().alias("reviewed"),
         pl.col("ended_at").filter(review).min().alias("reviewed_at"),
+        (review & (pl.col("ended_at").is_null() | ~pl.col("exact").fill_null(False))).any().alias("undated"),
         (meant & done).is_null().any().alias("perhaps"),
     )
     frame = frame.join(facts, on="case", how="left", maintain_order="left")
-    return frame.with_columns(pl.col("reviewed", "perhaps").fill_null(False))
+    return frame.with_columns(pl.col("reviewed", "undated", "perhaps").fill_null(False))
 
 
 def _filled_since(history: History, name: str) -> pl.Expr:

@@ -242,6 +242,8 @@ def _not_described(priority: str) -> list[Rule]:
 
 def told(running: Clock) -> str:
     """The limit in words."""
+    if running.days:
+        return f"{running.days} working day{'s' if running.days > 1 else ''}"
     return f"{span(running.limit)}{running.kind}"
 
 

@@ -62,6 +62,12 @@ BY_WORKFLOW = "cancelled by a workflow, not by a person"
 NEVER_FILLED = "never filled in"
 NOT_WAITING = "does not wait"
 NO_COUNTERPART = "no record in another system"
+NOT_REVIEWED = "closed without a review"
+NEVER_THERE = "never in such a state"
+NO_FIELD = "the source has no such field"
+NOT_ENDED = "no end is written down"
+NO_DATES = "no dates to compare"
+NOT_PLANNED = "nothing was planned"
 
 VERDICTS = {
     "case": pl.UInt32,

@@ -7,8 +7,8 @@ from collections.abc import Mapping as MappingOf
 from dataclasses import dataclass
 from functools import cached_property
 
-from itsms_sync.procedures.lint import never_applicable
-from itsms_sync.procedures.model import AROUND_THE_CLOCK, LinkedAtGate, LinkedInTime, Procedure, WaitsForSomething
+from itsms_sync.procedures.lint import beyond_calendars, never_applicable
+from itsms_sync.procedures.model import LinkedAtGate, LinkedInTime, Procedure, WaitsForSomething
 from itsms_sync.sms.calendars import Calendar, Clocks
 from itsms_sync.sms.conditions import Type
 from itsms_sync.sms.mapping import Mapping, ProcessMapping
@@ -55,7 +55,8 @@ class Library:
         for role in ("owner", "approver"):
             if getattr(procedure, role) not in self.processes.roles:
                 yield Fault((role,), f"role {getattr(procedure, role)!r} is not defined in processes.yaml")
-        yield from self._calendar_problems(procedure)
+        if self.calendars is not None:
+            yield from beyond_calendars(procedure, self.calendars)
         if self.parts(procedure.process):
             yield from self._type_problems(procedure.process)
             yield from procedure.problems_with(self.types(procedure.process), self.activities(procedure.process))
@@ -89,20 +90,6 @@ class Library:
         return frozenset(
             role for r in demands if isinstance(r, LinkedInTime | LinkedAtGate | WaitsForSomething) for role in r.via
         )
-
-    def _calendar_problems(self, procedure: Procedure) -> Iterator[Fault]:
-        if self.calendars is None:
-            return
-        for index, requirement in enumerate(procedure.requirements):
-            limit = getattr(requirement, "limit", None)
-            if limit is None or limit.clock == AROUND_THE_CLOCK:
-                continue
-            place = ("requirements", index, "limit", "clock")
-            if limit.clock not in self.calendars:
-                known = ", ".join(sorted(self.calendars)) or "none"
-                yield Fault(place, f"there is no calendar {limit.clock!r} in calendars.yaml; there are: {known}")
-            elif self.calendars[limit.clock].length(limit.time) > 52 * self.calendars[limit.clock].week():
-                yield Fault(place, f"no case can pass this limit within a year of the calendar {limit.clock!r}")
 
     def _type_problems(self, process: str) -> Iterator[Fault]:
         types = self.types(process)

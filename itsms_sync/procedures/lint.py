@@ -4,12 +4,15 @@ A state that no case can enter and a requirement that no case can break look lik
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Set
+from datetime import timedelta
 
 from itsms_sync.procedures.course import course_net
 from itsms_sync.procedures.flow import FlowError, compiled
 from itsms_sync.procedures.model import (
+    AROUND_THE_CLOCK,
     Demand,
     Flow,
+    NotStale,
     PriorityByMatrix,
     Procedure,
     Requirement,
@@ -18,8 +21,10 @@ from itsms_sync.procedures.model import (
     StepDone,
     StepsInOrder,
     TrackKept,
+    limits_of,
     steps_in,
 )
+from itsms_sync.sms.calendars import Calendar
 from itsms_sync.sms.strict import Fault
 
 
@@ -94,6 +99,10 @@ def _requirements(procedure: Procedure) -> Iterator[Fault]:
     for index, requirement in numbered:
         for message in _never_broken(procedure, requirement):
             yield Fault(("requirements", index), message)
+        for place, limit in limits_of(requirement):
+            if limit.time <= timedelta(0):
+                told = "nobody can keep this limit: it is no time at all; write one such as PT4H or P2D"
+                yield Fault(("requirements", index, *place, "time"), told)
     first_of: dict[tuple[str, str, str | None], Requirement] = {}
     for index, requirement in numbered:
         key = _told_once(requirement)
@@ -120,7 +129,7 @@ def _never_broken(procedure: Procedure, requirement: Demand) -> Iterator[str]:
 def _told_once(requirement: Demand) -> tuple[str, str, str | None] | None:
     """What can be demanded in one way only."""
     match requirement:
-        case RespondedInTime() | ResolvedInTime():
+        case RespondedInTime() | ResolvedInTime() | NotStale():
             return requirement.check, requirement.priority, requirement.applies
         case PriorityByMatrix():
             return requirement.check, "", requirement.applies
@@ -132,7 +141,7 @@ def _demanded(requirement: Demand) -> object:
     match requirement:
         case RespondedInTime():
             return requirement.response, requirement.limit
-        case ResolvedInTime():
+        case ResolvedInTime() | NotStale():
             return requirement.limit, requirement.pause
         case PriorityByMatrix():
             return requirement.matrix
@@ -146,6 +155,8 @@ def _subject(requirement: Requirement) -> str:
             return f"within what time a case of priority {requirement.priority!r} is answered"
         case ResolvedInTime():
             return f"within what time a case of priority {requirement.priority!r} is resolved"
+        case NotStale():
+            return f"for how long nobody may look after a case of priority {requirement.priority!r}"
         case _:
             return "which priority follows from impact and urgency"
 
@@ -157,6 +168,25 @@ def never_applicable(procedure: Procedure, values: Mapping[str, Set[str]]) -> It
     known = values.get("priority")
     for index, requirement in enumerate(procedure.requirements):
         match requirement:
-            case RespondedInTime() | ResolvedInTime() if known is not None and requirement.priority not in known:
+            case RespondedInTime() | ResolvedInTime() | NotStale() if (
+                known is not None and requirement.priority not in known
+            ):
                 told = f"it applies to no case: no mapping makes a priority {requirement.priority!r}"
                 yield Fault(("requirements", index, "priority"), f"{told}, only {', '.join(sorted(known))}")
+
+
+def beyond_calendars(procedure: Procedure, calendars: Mapping[str, Calendar]) -> Iterator[Fault]:
+    """Limits that no calendar can meet: on one that is not described, or longer than a year of theirs."""
+    for index, requirement in enumerate(procedure.requirements):
+        for where, limit in limits_of(requirement):
+            place = ("requirements", index, *where, "clock")
+            calendar = calendars.get(limit.clock)
+            if limit.clock == AROUND_THE_CLOCK:
+                continue
+            if calendar is None:
+                known = ", ".join(sorted(calendars)) or "none"
+                told = f"there is no calendar {limit.clock!r} in calendars.yaml; there are: {known}"
+                yield Fault(place, f"{told}. Name one of these, or describe it there")
+            elif calendar.length(limit.time) > 52 * calendar.week():
+                told = f"no case can pass this limit within a year of the calendar {limit.clock!r}"
+                yield Fault(place, f"{told}: shorten the limit, or give the calendar more hours or a shorter `day`")

@@ -486,6 +486,110 @@ class SameInBoth(Demand):
     limit: Limit
 
 
+class NotStale(Demand):
+    """TI3: while there is work to do, no more than the limit passes without a save by a person."""
+
+    check: Literal["TI3"]
+    priority: str
+    limit: Limit
+    pause: str | None = None
+    """Condition under which nobody has to do anything."""
+
+
+class SubmittedInTime(Demand):
+    """TI15: the case is submitted so long before the planned start of the work that the limit lies between."""
+
+    check: Literal["TI15"]
+    submitted: Slug
+    """Activity with which it is submitted."""
+    planned: Slug
+    """Attribute with the planned start, as text of the source; as it stands when the work begins."""
+    before: Slug
+    """Activity with which the work begins."""
+    limit: Limit
+
+    def activities(self) -> tuple[str, ...]:
+        return self.submitted, self.before
+
+
+class ReviewedInTime(Demand):
+    """TI11: the review is held within the limit: a task that is done, or a field that is filled."""
+
+    check: Literal["TI11"]
+    tasks: tuple[str, ...] = ()
+    """Types of tasks."""
+    fields: tuple[Slug, ...] = ()
+    after: Slug
+    """Activity with which the limit begins to run."""
+    limit: Limit
+    closing: tuple[Slug, ...] = ()
+    """Activities with which the case is closed; that one was closed without any review is another requirement's."""
+
+    def activities(self) -> tuple[str, ...]:
+        return self.after, *self.closing
+
+
+class ClosedByTimer(Demand):
+    """TI12: a resolved case is closed by the documented timer, or earlier by a person."""
+
+    check: Literal["TI12"]
+    timer: timedelta
+    """Around the clock; what is saved in a resolved case starts it anew."""
+    margin: timedelta = timedelta(days=1)
+    """How much earlier or later the timer may run out."""
+
+
+class DatesInOrder(Demand):
+    """TI14: instants that were written down lie in order, and none after the last save."""
+
+    check: Literal["TI14"]
+    order: Annotated[tuple[Slug, ...], Field(min_length=2)]
+    """Attributes with instants, as they follow each other; one that is empty says nothing."""
+    skew: timedelta = timedelta(minutes=5)
+    """How far the clocks that wrote them may be apart."""
+
+
+class NotAged(Demand):
+    """TI4: the case stays in none of the states for longer than the limit."""
+
+    check: Literal["TI4"]
+    states: Annotated[tuple[str, ...], Field(min_length=1)]
+    """Going from one of them to another is one stay."""
+    limit: Limit
+    until: Slug | None = None
+    """Attribute with the instant until which the wait is planned, as text of the source; the time before does not
+    count.
+    """
+
+
+class RecordedBeforeEnd(Demand):
+    """TI7: the case is recorded before its work ends."""
+
+    check: Literal["TI7"]
+    ended: Slug
+    """Attribute with the instant at which the work ended as somebody wrote it down, as text of the source."""
+
+
+class PlanKept(Demand):
+    """TI10: the work begins no earlier than planned, and takes not much longer."""
+
+    check: Literal["TI10"]
+    planned_start: Slug
+    """Attribute with the planned start, as text of the source; as it stands when the work begins, like the other."""
+    planned_end: Slug
+    start: Slug
+    """Activity with which the work begins."""
+    over: Annotated[tuple[Slug, ...], Field(min_length=1)]
+    """Activities of which the first to happen ends it."""
+    overrun: Annotated[float, Field(ge=0)] = 0.25
+    """Share of the planned time by which the planned end may be passed."""
+    early: timedelta = timedelta(minutes=15)
+    """How long before the planned start the work may begin."""
+
+    def activities(self) -> tuple[str, ...]:
+        return self.start, *self.over
+
+
 class NotJudged(Demand):
     """A requirement that no check of this version can judge; it is listed with what is missing, never passed over."""
 
@@ -526,6 +630,14 @@ Requirement = Annotated[
     | CloseAgrees
     | WaitsForSomething
     | SameInBoth
+    | NotStale
+    | SubmittedInTime
+    | ReviewedInTime
+    | ClosedByTimer
+    | DatesInOrder
+    | NotAged
+    | RecordedBeforeEnd
+    | PlanKept
     | NotJudged,
     Field(discriminator="check"),
 ]
@@ -659,7 +771,7 @@ class Procedure(Strict):
             yield from condition_problems(text, types, place)
         lasting = {name: type_ for name, type_ in types.items() if not name.startswith(DID)}
         for index, requirement in enumerate(self.requirements):
-            if isinstance(requirement, ResolvedInTime) and requirement.pause is not None:
+            if isinstance(requirement, ResolvedInTime | NotStale) and requirement.pause is not None:
                 yield from condition_problems(requirement.pause, lasting, ("requirements", index, "pause"))
             if isinstance(requirement, WaitsForSomething):
                 yield from condition_problems(requirement.when, lasting, ("requirements", index, "when"))
@@ -694,6 +806,21 @@ def steps_in(course: Course) -> Iterator[str]:
                 yield part
 
 
+def limits_of(requirement: Demand) -> Iterator[tuple[Place, Limit]]:
+    """The time limits of a requirement, each with its place."""
+    match requirement:
+        case (
+            RespondedInTime()
+            | ResolvedInTime()
+            | LinkedInTime()
+            | NotStale()
+            | SubmittedInTime()
+            | ReviewedInTime()
+            | NotAged()
+        ):
+            yield ("limit",), requirement.limit
+
+
 def activities_in(condition: str) -> set[str]:
     """The activities of which a condition asks whether they happened."""
     return set(_DID.findall(condition))
@@ -705,6 +832,8 @@ def _attributes_of(requirement: Demand) -> tuple[tuple[str, Type], ...]:
             return ((counter, Type.NUMBER),)
         case ApprovedBeforeStart(started=str(started)):
             return ((started, Type.INSTANT),)
+        case DatesInOrder():
+            return tuple((name, Type.INSTANT) for name in requirement.order)
         case _:
             return tuple((name, Type.TEXT) for name in _texts_of(requirement))
 
@@ -715,7 +844,7 @@ def _texts_of(requirement: Demand) -> Iterable[str]:
             return (requirement.field,)
         case PriorityByMatrix():
             return ("impact", "urgency", "priority")
-        case RespondedInTime() | ResolvedInTime():
+        case RespondedInTime() | ResolvedInTime() | NotStale():
             return ("priority",)
         case NoPingPong() | Owned():
             return (requirement.attribute,)
@@ -725,13 +854,28 @@ def _texts_of(requirement: Demand) -> Iterable[str]:
             return requirement.requesters
         case ApproverNotImplementer():
             return requirement.implementers
-        case FieldsAtApproval() | Reviewed() | UntouchedAfterClose():
+        case FieldsAtApproval() | Reviewed() | ReviewedInTime() | UntouchedAfterClose():
             return requirement.fields
         case NotResolvedUnread():
             return requirement.notes
         case TrackKept():
             fixed = () if requirement.fixed is None else (requirement.fixed,)
             return (*fixed, *(name for track in requirement.tracks.values() for name in track.fields))
+        case _:
+            return _dates_of(requirement)
+
+
+def _dates_of(requirement: Demand) -> Iterable[str]:
+    """Instants that are read as texts of the source, where an empty one is told apart from one that is not known."""
+    match requirement:
+        case SubmittedInTime():
+            return (requirement.planned,)
+        case RecordedBeforeEnd():
+            return (requirement.ended,)
+        case PlanKept():
+            return (requirement.planned_start, requirement.planned_end)
+        case NotAged(until=str(until)):
+            return (until,)
         case _:
             return ()
 
@@ -763,6 +907,8 @@ def _activities_of(requirement: Demand) -> tuple[str, ...]:
             return (requirement.after,)
         case TrackKept():
             return (requirement.before, *requirement.steps())
+        case SubmittedInTime() | PlanKept() | ReviewedInTime():
+            return requirement.activities()
         case _:
             return ()
 
@@ -779,7 +925,7 @@ def _states_of(requirement: Demand) -> Iterator[tuple[str, Iterable[str]]]:
             yield "work", requirement.work
         case ApproverNotImplementer():
             yield "during", requirement.during
-        case Owned():
+        case Owned() | NotAged():
             yield "states", requirement.states
 
 
@@ -790,8 +936,10 @@ def _lacks_of(requirement: Demand) -> Iterator[str]:
             yield "phases are in order: each stands there once"
         case ChildrenEnded(tasks=(), roles=()):
             yield "what belongs to a case are tasks or linked cases (roles): name at least one"
-        case Reviewed(tasks=(), fields=()):
+        case Reviewed(tasks=(), fields=()) | ReviewedInTime(tasks=(), fields=()):
             yield "a review shows in tasks or in fields: name at least one"
+        case ClosedByTimer() if requirement.timer <= requirement.margin:
+            yield "a case may be closed at once: the margin is as long as the timer; give it a shorter one"
         case CloseAgrees(task_types=()) if not requirement.against and not requirement.roles:
             yield "what contradicts a close shows in conditions (against), in links or in tasks: name at least one"
         case ApproverNotImplementer(task_types=(), implementers=()):

@@ -678,6 +678,11 @@ def _mapped(attribute: Attribute) -> pl.Expr:
     return raw.replace_strict(["", *values], ["", *values.values()], default=None, return_dtype=pl.String)
 
 
+def instants(raw: pl.Expr) -> pl.Expr:
+    """The instants (ms) in a column of texts as sources write them; null for what is none."""
+    return _instant(raw, None)
+
+
 def _instant(raw: pl.Expr, time_form: tuple[str, str] | None) -> pl.Expr:
     """Milliseconds; ServiceNow writes UTC without a zone, Jira ISO 8601 with one."""
     if time_form is not None:

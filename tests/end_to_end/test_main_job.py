@@ -27,7 +27,10 @@ CASES = 24_918
 NAMED = 436
 """Problems and changes that incidents of the log name; nothing else is known of them."""
 NAMES_START = ("Updated by ", "Caller ", "Resolver ", "Opened by ", "Created by ")
-CHECKS = ("CF1", "CF2", "CF3", "CF5", "DA1", "DA6", "LI1", "LI7", "RO5", "ST3", "TI1", "TI2")
+CHECKS = (
+    *("CF1", "CF2", "CF3", "CF5", "DA1", "DA6", "LI1", "LI7", "RO5", "ST3"),
+    *("TI1", "TI12", "TI14", "TI2", "TI3", "TI4"),
+)
 
 
 @dataclass(frozen=True)
@@ -94,8 +97,9 @@ def assessed(job: Job) -> Any:
     documents = ROOT / "mappings"
     given = (f"--procedure={documents / 'procedures' / 'incident.yaml'}", f"--as-of={IN_MARCH}", "--json", "--list")
     columns = f"--columns={documents / 'logs' / 'uci-incidents.yaml'}"
+    calendars = f"--calendars={documents / 'calendars.yaml'}"
     answer = subprocess.run(
-        [sys.executable, "-m", "itsms_sync", "assess", str(job.log), columns, *given],
+        [sys.executable, "-m", "itsms_sync", "assess", str(job.log), columns, calendars, *given],
         capture_output=True,
         text=True,
         timeout=120,

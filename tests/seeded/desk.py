@@ -15,8 +15,8 @@ from ruamel.yaml import YAML
 
 FILE = Path(__file__).with_name("desk.yaml")
 EDGES = Path(__file__).with_name("edges.yaml")
-_SPAN = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?")
-_INSTANTS = ("planned_start", "planned_end")
+_SPAN = re.compile(r"(-)?(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?")
+_INSTANTS = ("planned_start", "planned_end", "resolved_at", "work_start", "work_end")
 
 
 @dataclass(frozen=True)
@@ -176,12 +176,12 @@ def _desk(told: Mapping[str, Any]) -> Desk:
 
 
 def span(text: str) -> timedelta:
-    """``2d4h30m`` as a duration."""
+    """``2d4h30m`` as a duration; ``-2h``: before."""
     found = _SPAN.fullmatch(text)
     if found is None or not text:
         raise ValueError(f"{text!r} is no duration like 2d4h30m")
-    days, hours, minutes = (int(part or 0) for part in found.groups())
-    return timedelta(days=days, hours=hours, minutes=minutes)
+    days, hours, minutes = (int(part or 0) for part in found.groups()[1:])
+    return (-1 if found[1] else 1) * timedelta(days=days, hours=hours, minutes=minutes)
 
 
 def _instant(text: Any) -> datetime:

@@ -185,6 +185,7 @@ class _Issue:
     values: dict[str, Any] = field(default_factory=dict)
     """As they stand: field -> value."""
     history: list[dict[str, Any]] = field(default_factory=list)
+    comments: list[dict[str, Any]] = field(default_factory=list)
     resolved: datetime | None = None
 
     def live(self, extra: Mapping[str, str]) -> None:
@@ -195,6 +196,10 @@ class _Issue:
 
     def _save(self, save: Save) -> None:
         changes = _fields(self.desk, save.changes)
+        if "note" in save.changes and (by := _author(self.desk, save.by)):
+            self.comments.append({"at": _iso(save.at), "by": by, "body": save.changes["note"]})
+        if "resolved_at" in save.changes:
+            self.resolved = datetime.fromisoformat(save.changes["resolved_at"])
         if "status" in save.changes:
             changes["status"] = save.changes["status"]
         state = save.changes.get("state", "")
@@ -231,6 +236,7 @@ class _Issue:
             "resolved": _iso(self.resolved) if self.resolved and values.get("resolution") else None,
             "fields": {name: value for name, value in values.items() if name.startswith("customfield_") and value},
             "history": self.history,
+            "comments": self.comments,
             "approvals": [_approval(self.desk, together) for together in record.rounds()],
         }
         return {name: value for name, value in told.items() if value}

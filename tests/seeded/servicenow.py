@@ -44,6 +44,8 @@ _COLUMNS = {
         "close_code": "close_code",
         "close_notes": "close_notes",
         "major": "major_incident_state",
+        "note": "work_notes",
+        "resolved_at": "resolved_at",
     },
     "service_request": {
         "requested_for": "requested_for",
@@ -82,6 +84,8 @@ _COLUMNS = {
         "assignee": "assigned_to",
         "planned_start": "start_date",
         "planned_end": "end_date",
+        "work_start": "work_start",
+        "work_end": "work_end",
         "implementation_plan": "implementation_plan",
         "backout_plan": "backout_plan",
         "test_plan": "test_plan",
@@ -112,6 +116,7 @@ _LINKS = {
     "trigger": "parent",
 }
 _REFERENCES = frozenset(("caller", "requested_for", "requested_by", "assignee"))
+INSTANTS = ("planned_start", "planned_end", "resolved_at", "work_start", "work_end")
 _TEMPLATE = "std_change_producer_version"
 
 Row = dict[str, Any]
@@ -197,8 +202,21 @@ def _add(rows: dict[str, list[Row]], desk: Desk, record: Record, told: Mapping[s
 
 
 _BLANK: Mapping[str, Row] = {
-    "incident": {"category": "", "reassignment_count": "0", "reopen_count": "0", "major_incident_state": ""},
-    "change": {"on_hold": "false", "unauthorized": "false", "approval": "not requested", _TEMPLATE: ""},
+    "incident": {
+        "category": "",
+        "reassignment_count": "0",
+        "reopen_count": "0",
+        "resolved_at": "",
+        "major_incident_state": "",
+    },
+    "change": {
+        "on_hold": "false",
+        "unauthorized": "false",
+        "work_start": "",
+        "work_end": "",
+        "approval": "not requested",
+        _TEMPLATE: "",
+    },
     "service_request": {"approval": "not requested"},
 }
 
@@ -227,7 +245,9 @@ def _changes(process: str, save: Save) -> dict[str, str]:
         changes["active"] = "false"
     if process == "change" and state:
         changes["on_hold"] = str(state == "hold").lower()
-        changes |= {"work_start": _stamp(save.at)} if state == "implement" else {}
+        # The instance fills these in when nobody has typed another time.
+        typed = {"implement": "work_start", "review": "work_end"}.get(state)
+        changes = {typed: _stamp(save.at), **changes} if typed else changes
     return changes
 
 
@@ -246,7 +266,7 @@ def _raw(name: str, value: str) -> str:
         return sys_id(f"group:{value}")
     if name in _REFERENCES:
         return sys_id(f"person:{value}")
-    if name in ("planned_start", "planned_end"):
+    if name in INSTANTS:
         return _stamp(datetime.fromisoformat(value))
     return _WORDS.get(name, {}).get(value, value)
 
