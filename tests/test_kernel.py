@@ -792,7 +792,9 @@ def test_what_a_source_lacks_is_unknown_there() -> None:
     part = mapping().model_copy(
         update={
             "attributes": {
-                name: a for name, a in mapping().attributes.items() if name not in ("close_code", "urgency")
+                name: a
+                for name, a in mapping().attributes.items()
+                if name not in ("close_code", "duplicate", "urgency")
             },
             "activities": {name: a for name, a in mapping().activities.items() if name not in lacking},
         }

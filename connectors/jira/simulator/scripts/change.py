@@ -57,6 +57,8 @@ _DEVIATIONS: Mapping[str, tuple[float, Sequence[str]]] = {
 _INCIDENTS_A_DAY = 31
 """How many incidents a day the other system opens, whose numbers are named here."""
 _FIRST_INCIDENT = 10001
+_LEAD = (15 * DAY, 18 * DAY)
+"""How long after it was asked for a normal change is carried out: five working days lie between, even at Christmas."""
 
 
 @dataclass(slots=True)
@@ -71,6 +73,8 @@ class Change(Script):
     doer: str = ""
     peer: str = ""
     manager: str = ""
+    raised: int = 0
+    """Milliseconds."""
 
     def story(self) -> Iterator[float]:
         self._cast()
@@ -101,6 +105,7 @@ class Change(Script):
         self.manager = self.one_of("Managers")
 
     def _raised(self) -> None:
+        self.raised = self.now
         what = self.random.choice(_WHAT)
         fields = {
             "summary": what,
@@ -110,8 +115,8 @@ class Change(Script):
             GROUP: group(self.team),
             _TRACK: option(_TRACKS[self.track]),
             _RISK: option(self.random.choice(("10332", "10333", "10333", "10334"))),
-            _START: self._stamp(5 * DAY if self.track == "normal" else 2 * HOUR),
-            _END: self._stamp(5 * DAY + 4 * HOUR if self.track == "normal" else 6 * HOUR),
+            _START: self._stamp(_LEAD[0] if self.track == "normal" else 2 * HOUR),
+            _END: self._stamp(_LEAD[0] + 4 * HOUR if self.track == "normal" else 6 * HOUR),
             **_PLANS,
         }
         self.key = self.create(self.asker, {**fields, **self._particulars()})
@@ -223,8 +228,9 @@ class Change(Script):
     # --- implementation and review
 
     def _implemented(self) -> Iterator[float]:
-        quick = self.track in ("emergency", "standard")
-        yield self.between(10 * MINUTE, 2 * HOUR) if quick else self.between(DAY, 4 * DAY)
+        ahead = self._ahead()
+        self.edit(self.doer, {_START: self._stamp(ahead), _END: self._stamp(ahead + self._window())})
+        yield ahead
         self.step(self.doer, "Implement")
         yield from self._approved_late()
         for task in self.site.children(self.issue()):
@@ -234,6 +240,16 @@ class Change(Script):
             yield self.between(10 * MINUTE, 2 * HOUR)
             self.step(by, "Complete", key=task.key)
         yield self.between(10 * MINUTE, HOUR)
+
+    def _ahead(self) -> float:
+        """Seconds until it can be carried out."""
+        if self.track != "normal":
+            return self.between(10 * MINUTE, 2 * HOUR)
+        return max(self.between(*_LEAD) - (self.now - self.raised) / 1000, DAY)
+
+    def _window(self) -> float:
+        """Seconds that are planned for it, and for what is awaited meanwhile."""
+        return 4 * DAY if self.deviation == "approved_after_days" else 16 * HOUR
 
     def _approved_late(self) -> Iterator[float]:
         """Answers of a board that nobody waited for: soon after the start of an emergency, days later, or never."""

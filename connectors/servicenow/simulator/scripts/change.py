@@ -29,6 +29,14 @@ _DEVIATIONS = {
     "unauthorized": (),
 }
 _RECENT = 60
+_WAITS = {"normal": (14 * DAY, 16 * DAY), "standard": (DAY, 4 * DAY), "emergency": (10 * MINUTE, 2 * HOUR)}
+"""How long after it was decided a change is carried out; five working days lie before a normal one, even at Christmas."""
+_WINDOW = 5 * HOUR
+
+
+def _plan(ahead: float) -> dict[str, str]:
+    """The plan of a change that begins so many seconds from now."""
+    return {"start_date": f"@now+{ahead:.0f}", "end_date": f"@now+{ahead + _WINDOW:.0f}"}
 
 
 @dataclass(slots=True)
@@ -79,8 +87,7 @@ class Change(Script):
             "assigned_to": self.doer[0],
             "risk": self.random.choice("234"),
             "cmdb_ci": self.any_row("cmdb_ci"),
-            "start_date": "@now+432000",
-            "end_date": "@now+446400",
+            **_plan(_WAITS["normal"][1]),
             **_PLANS,
         }
         values |= self._reason()
@@ -169,7 +176,8 @@ class Change(Script):
 
     def _implemented(self) -> Iterator[Step]:
         """Work and test; with the last task the instance moves the change to Review by itself."""
-        wait = self.between(10 * MINUTE, 2 * HOUR) if self.track == "emergency" else self.between(DAY, 4 * DAY)
+        wait = self.between(*_WAITS[self.track])
+        yield self._save(0, self.doer, _plan(wait))
         late = ("approved_afterwards",) if self.deviation == "approved_afterwards" else ()
         yield self._save(wait, self.doer, {"state": "-1", "work_start": "@now+0"}, *late)
         yield self._task(10 * MINUTE, "implementation", {"state": "2"})
