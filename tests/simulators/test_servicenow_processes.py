@@ -769,7 +769,7 @@ def test_a_text_is_shown_as_it_was_written_with_its_addresses_as_links(desk: Cli
 
 @pytest.fixture(scope="module")
 def busy() -> Iterator[Client]:
-    simulator = serve(options={"desk": "lively", "live": "false", "days": "90", "per_day": "40", "seed": "7"})
+    simulator = serve(options={"desk": "lively", "live": "false", "days": "90", "per_day": "40", "seed": "8"})
     with Client(simulator.url) as client:
         yield client
     simulator.stop()
