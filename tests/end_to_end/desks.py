@@ -69,7 +69,7 @@ def _jira(below: str, username: str | None, search: str, **simulated: str) -> De
         {"token": {"file": "token.txt"}, **({"username": username} if username else {})},
         {"projects": [jira.PROJECT], "approvals_field": "customfield_10213"},
         f"POST {below}/rest/api/2/{search} ",
-        38,
+        48,
         (Path("itsm"),),
     )
 
@@ -82,7 +82,7 @@ DESKS: Mapping[str, Desk] = {
         {"username": "itsms", "password": {"file": "password.txt"}},
         {},
         "GET /api/now/table/sys_audit?sysparm_query=tablename%3Dchange_request%5EfieldnameIN",
-        6,
+        9,
     ),
     "jira-cloud": _jira("", "bot@example.com", "search/jql"),
     "jira-data-center": _jira("/jira", None, "search", edition="datacenter", context="/jira"),
