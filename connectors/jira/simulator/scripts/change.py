@@ -58,7 +58,7 @@ _INCIDENTS_A_DAY = 31
 """How many incidents a day the other system opens, whose numbers are named here."""
 _FIRST_INCIDENT = 10001
 _LEAD = (15 * DAY, 18 * DAY)
-"""How long after it was asked for a normal change is carried out: five working days lie between, even at Christmas."""
+"""How long after it was asked for a normal change is carried out: five working days lie between, even in December."""
 
 
 @dataclass(slots=True)

@@ -30,7 +30,7 @@ _DEVIATIONS = {
 }
 _RECENT = 60
 _WAITS = {"normal": (14 * DAY, 16 * DAY), "standard": (DAY, 4 * DAY), "emergency": (10 * MINUTE, 2 * HOUR)}
-"""How long after it was decided a change is carried out; five working days lie before a normal one, even at Christmas."""
+"""How long after it was decided a change is carried out; a normal one waits five working days, even in December."""
 _WINDOW = 5 * HOUR
 
 
