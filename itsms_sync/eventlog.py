@@ -9,10 +9,11 @@ No more than a few batches are held at a time, however long the log is. A log wh
 out by case into files of a temporary folder first.
 """
 
+import csv
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from io import BytesIO
+from io import BytesIO, StringIO
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -32,8 +33,8 @@ SUFFIXES = {".csv": "CSV", ".csv.gz": "CSV", ".xes": "XES", ".xes.gz": "XES", ".
 FIRST_ROW = 2
 """The header is row 1, also of a file that has none."""
 LONGEST_HEADER = 1 << 20
-"""Bytes of the first line of a CSV file."""
-FEWEST_CELLS = 1 << 22
+"""Characters of the header of a CSV file."""
+FEWEST_CELLS = 1 << 21
 """Cells that a CSV file of any size may have."""
 _AT_ONCE = 1 << 20
 _PART = "\x00part"
@@ -173,23 +174,40 @@ def _csv(path: Path, columns: LogColumns, folder: Path) -> pl.LazyFrame:
     del columns
     plain = unpacked(path, folder)
     _refuse_misshapen(plain)
-    return pl.scan_csv(plain, infer_schema=False, glob=False, row_index_name=ROW, row_index_offset=FIRST_ROW)
+    scanned = pl.scan_csv(plain, infer_schema=False, glob=False, row_index_name=ROW, row_index_offset=FIRST_ROW)
+    if len(scanned.collect_schema()) > MOST_COLUMNS + 1:
+        raise Refused(f"the header has more than {MOST_COLUMNS:,} columns; is this CSV?", 1)
+    return scanned
 
 
 def _refuse_misshapen(path: Path) -> None:
     """What would need far more memory than it has text: each cell takes 16 bytes, also one of a row that is too short,
     which has no text at all.
     """
+    width = _width(path)
+    if width > MOST_COLUMNS:
+        raise Refused(
+            f"the header has more than {MOST_COLUMNS:,} columns or {LONGEST_HEADER:,} characters; is this CSV?", 1
+        )
     with path.open("rb") as file:
-        header = file.readline(LONGEST_HEADER)
-        width = header.count(b",") + 1
-        if width > MOST_COLUMNS or len(header) == LONGEST_HEADER:
-            raise Refused(
-                f"the header has more than {MOST_COLUMNS:,} columns or {LONGEST_HEADER:,} bytes; is this CSV?", 1
-            )
         lines = sum(data.count(b"\n") for data in iter(lambda: file.read(_AT_ONCE), b""))
     if width * lines > FEWEST_CELLS + 2 * path.stat().st_size:
         raise Refused(f"most of its {lines:,} lines have far fewer cells than the {width:,} columns of the header")
+
+
+def _width(path: Path) -> int:
+    """Columns of the header, which goes over several lines where a quoted name does; more than may be where it is too
+    long to tell.
+    """
+    with path.open(encoding="utf-8", errors="replace", newline="") as file:
+        start = file.read(LONGEST_HEADER)
+    rows = csv.reader(StringIO(start, newline=""))
+    try:
+        header = next(rows, [])
+        ended = len(start) < LONGEST_HEADER or next(rows, None) is not None
+    except csv.Error:
+        return MOST_COLUMNS + 1
+    return len(header) if ended else MOST_COLUMNS + 1
 
 
 def _xes(path: Path, columns: LogColumns, folder: Path) -> pl.LazyFrame:

@@ -143,7 +143,12 @@ def test_what_stands_around_a_log_is_passed_over(tmp_path: Path) -> None:
     ("content", "message"),
     [
         (b",".join(b"c%d" % n for n in range(3_000)) + b"\n1", ":1: the header has more than 2,000 columns"),
-        (b"x" * (1 << 21), ":1: the header has more than 2,000 columns or 1,048,576 bytes"),
+        (b"x" * (1 << 21), ":1: the header has more than 2,000 columns or 1,048,576 characters"),
+        (
+            b'number,"' + b"\n" * 9 + b'",' + b",".join(b"c%d" % n for n in range(3_000)) + b"\n1",
+            ":1: the header has more than",
+        ),
+        (b'number,"never ends' + b"\n" * (1 << 20), ":1: the header has more than"),
         (b",".join(b"c%d" % n for n in range(1_900)) + b"\n" * 9_000, "have far fewer cells than the 1,900 columns"),
         (csv_text().decode().encode("utf-16"), ":1: the log has no column"),
         (csv_text().replace(b"Work", b"\xff"), "not readable as CSV in UTF-8"),
