@@ -134,9 +134,10 @@ def _clocks(history: History, cases: pl.DataFrame, requirement: ResolvedInTime, 
     """
     rows = _spans(history, cases, requirement.pause, running)
     due, maybe_due = pl.col("_due"), pl.col("_maybe_due")
+    begins = pl.col("case").ne_missing(pl.col("case").shift(1))
     rows = rows.with_columns(
-        pl.when(due).then("_span").otherwise(0).cum_sum().over("case").alias("_worked"),
-        pl.when(maybe_due).then("_span").otherwise(0).cum_sum().over("case").alias("_possible"),
+        summed(pl.when(due).then("_span").otherwise(0), begins).alias("_worked"),
+        summed(pl.when(maybe_due).then("_span").otherwise(0), begins).alias("_possible"),
     )
     rows = rows.with_columns(
         _passed(rows, "_worked", "_due", running).alias("_late_at"),
@@ -154,6 +155,14 @@ def _clocks(history: History, cases: pl.DataFrame, requirement: ResolvedInTime, 
     return found.with_columns(
         running.after(now, found[name] + 1).alias(name) for name in ("late_from", "maybe_late_from")
     )
+
+
+def summed(value: pl.Expr, begins: pl.Expr) -> pl.Expr:
+    """The sum of a value that is never null since the last row with which something ``begins``, as the first row does. A
+    sum over groups takes twenty times as long.
+    """
+    total = value.cum_sum()
+    return total - pl.when(begins).then(total - value).forward_fill()
 
 
 def _passed(rows: pl.DataFrame, total: str, due: str, running: Clock) -> pl.Series:

@@ -9,7 +9,7 @@ import polars as pl
 
 from itsms_sync.conformance.clock import Clock
 from itsms_sync.conformance.history import History
-from itsms_sync.conformance.time import told
+from itsms_sync.conformance.time import summed, told
 from itsms_sync.conformance.verdicts import (
     ACTOR,
     ALWAYS,
@@ -198,8 +198,7 @@ def _summed(rows: pl.DataFrame, kind: str, running: Clock) -> pl.DataFrame:
     begins = pl.col("first") | pl.col(f"{kind}_fresh") | ~due.shift(1, fill_value=False)
     spent = pl.when(due).then("_span").otherwise(0)
     span = running.between(rows[f"{kind}_begin"], rows["_until"])
-    rows = rows.with_columns(begins.cum_sum().alias("_which"), span.alias("_span"))
-    rows = rows.with_columns(spent.cum_sum().over("_which").alias(f"{kind}_spent"))
+    rows = rows.with_columns(span.alias("_span")).with_columns(summed(spent, begins).alias(f"{kind}_spent"))
     before = pl.col(f"{kind}_spent") - spent
     passes = (pl.col(f"{kind}_spent") > running.limit) & (before <= running.limit)
     left = rows.select(pl.when(passes).then(running.limit - before).alias("left"))["left"]
