@@ -79,12 +79,13 @@ def aligned(given: Facts) -> Facts:
     """
     columns = _columns(given)
     columns = columns.model_copy(update={"saves": None, "actor": None, "late": {}, "mapping": _state_only(columns)})
+    flow = _flow(given)  # the other side's net is made before, too; the automaton is not
 
     def work() -> Facts:
         with eventlog.opened(Path(given["log"]), columns) as log:
             variants = _variants(log, _words(given), given["events"])
         begun = time.perf_counter()
-        found = costs(compiled(_flow(given)), variants["states"].to_list(), [True] * len(variants))
+        found = costs(compiled(flow), variants["states"].to_list(), [True] * len(variants))
         spent = time.perf_counter() - begun
         told = variants.with_columns(pl.Series("cost", found))
         return {
