@@ -19,7 +19,7 @@ ALWAYS = 64 << 20
 TIMES = 100
 """How many times its own size a file may unpack to beyond that; logs are packed to a fifteenth up to a fortieth."""
 MOST_COLUMNS = 2_000
-ROWS = 100_000
+ROWS = 75_000
 """Rows that are held at a time, about: more where the last case goes on, fewer at the end."""
 _AT_ONCE = 1 << 20
 
