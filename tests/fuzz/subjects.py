@@ -11,15 +11,16 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from random import Random
+from tempfile import TemporaryDirectory
 from typing import Any, Protocol
 
 import numpy as np
 import polars as pl
 
-from itsms_sync import assessing
+from itsms_sync import assessing, parquet
 from itsms_sync.configuration import read_configuration, read_document, read_library
 from itsms_sync.documents import Invalid, digest, parse
-from itsms_sync.logfile import UnreadableLog, most_unpacked
+from itsms_sync.logfile import Refused, UnreadableLog, most_unpacked
 from itsms_sync.procedures.flow import FlowError, between_states, compiled
 from itsms_sync.procedures.library import Library
 from itsms_sync.procedures.model import Procedure
@@ -230,7 +231,8 @@ class Logs:
         return f"read {min(found.cases, 2)} {min(found.rows, 3)} {len(found.unmapped)}"
 
     def memory(self, path: Path) -> int:
-        return (256 << 20) + 40 * _unpacked(path)
+        text = _text_of_parquet(path) if path.suffix == ".parquet" else _unpacked(path)
+        return (256 << 20) + 40 * text
 
     def seconds(self, path: Path) -> float:
         return 10.0 + _unpacked(path) / 1e6
@@ -245,6 +247,16 @@ def _unpacked(path: Path) -> int:
         while size < most and (data := file.read(1 << 20)):
             size += len(data)
     return min(size, most)
+
+
+def _text_of_parquet(path: Path) -> int:
+    """Bytes of the values that are looked at, and one for each."""
+    with TemporaryDirectory() as folder:
+        try:
+            files, _ = parquet.files(path, _columns_of_real(False), Path(folder))
+        except Refused:
+            return path.stat().st_size
+        return sum(len(column) + int(column.str.len_bytes().sum()) for file in files for column in pl.read_ipc(file))
 
 
 @cache

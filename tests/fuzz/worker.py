@@ -22,6 +22,8 @@ from tests.fuzz.subjects import SUBJECTS, Subject
 
 MOST_MEMORY = 6 << 30
 """Bytes; what is stated is much less, and seen as a finding before that."""
+UNREMARKABLE = 64 << 20
+"""Bytes that each may take, whatever it reads; what is stated for an input can be work to find out."""
 MOST_KEPT = 600
 LARGEST_KEPT = 1 << 16
 TRACED = 10
@@ -102,7 +104,7 @@ def watched(
     except BaseException as error:  # noqa: BLE001 - a panic of a library is one, too
         outcome = f"{type(error).__name__}: {error}"
         found.append(f"{_general(outcome)} ({_place(error)})")
-    if watch.memory > subject.memory(path):
+    if watch.memory > UNREMARKABLE and watch.memory > subject.memory(path):
         found.append(f"memory: {watch.memory >> 20} MiB for {path.stat().st_size:,} bytes")
     # watching for lines makes what it watches several times slower
     if watch.seconds > subject.seconds(path) and run is _untraced:
