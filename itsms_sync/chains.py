@@ -17,9 +17,9 @@ from itsms_sync.procedures.library import Library
 from itsms_sync.procedures.model import SameInBoth
 from itsms_sync.records import What
 from itsms_sync.relating import JudgedSource
-from itsms_sync.sms.cases import APPROVALS, EVENTS, ITEMS, LINKS, PAIRS, RECORDS, TASKS, CaseLog, standing
+from itsms_sync.sms.cases import APPROVALS, EVENTS, ITEMS, LINKS, PAIRS, RECORDS, SLAS, TASKS, CaseLog, standing
 from itsms_sync.sms.mapping import Part, ProcessMapping
-from itsms_sync.sms.parts import ASKED, PartFacts, approvals, items, tasks
+from itsms_sync.sms.parts import ASKED, PartFacts, approvals, items, levels, tasks
 from itsms_sync.sms.relations import Tie, members
 from itsms_sync.sms.witnesses import OBSERVED
 from itsms_sync.store import coverage, related
@@ -27,12 +27,13 @@ from itsms_sync.store.coverage import Covered
 from itsms_sync.store.judged import audited, events, observations
 from itsms_sync.store.related import OtherRecord, Relation
 
-JUDGED_PARTS: dict[str, Any] = {"approvals": APPROVALS, "tasks": TASKS, "cis": ITEMS}
+JUDGED_PARTS: dict[str, Any] = {"approvals": APPROVALS, "tasks": TASKS, "cis": ITEMS, "slas": SLAS}
 """Part -> its columns in a case log."""
 LOOKED_AT_BY = {
     "approvals": ("RO1", "RO2", "RO4", "RO9", "DA3", "TI6", "CF8"),
     "tasks": ("RO2", "LI4", "CF12", "DA8", "TI11"),
     "cis": ("DA4",),
+    "slas": ("TI13",),
     "links": ("LI1", "LI6", "LI7", "LI9", "CF7", "CF12", "DA8"),
     "pairs": ("LI10",),
 }
@@ -246,11 +247,14 @@ class Chains:
             approvals=self._approvals(connection, owners, process, parts, log.saves),
             tasks=self._tasks(connection, owners, process, parts, log.saves),
             items=self._parts(connection, owners, process, "cis", parts, log.saves),
+            slas=self._parts(connection, owners, process, "slas", parts, log.saves),
             links=self._links(connection, owners, process, links),
             pairs=self._counterparts(connection, owners, process, source_id),
             initial=mapping.initial,
         )
         beyond = self._beyond(owners, links)
+        for case in self._without_levels(process, source_id, owners, full):
+            beyond.setdefault(case, set()).add(("slas", "the source tells nothing of a service level of it"))
         alike: dict[tuple[tuple[int, ...], tuple[tuple[str, str], ...]], list[int]] = {}
         for case in range(len(ids)):
             others = sorted({record.source_id for record in owners.followers.get(case, ())})
@@ -343,7 +347,7 @@ class Chains:
         ids = [record.id for record in records]
         facts = PartFacts(
             records_frame(records, part.source_fields()),
-            events_frame(connection, ids),
+            events_frame(connection, ids if role in ("approvals", "tasks") else ()),
             pl.DataFrame(
                 {
                     "part": pl.Series(range(len(ids)), dtype=pl.UInt32),
@@ -357,10 +361,28 @@ class Chains:
         if role == "cis":  # an item that vanished from the list had been named
             return items(facts, self._now)
         gone = [record for record in records if record.gone_at is not None and record.gone_at <= self._now]
+        vanished = pl.col("id").is_in([record.native_id for record in gone]).alias("gone")
+        if role == "slas":
+            return levels(facts, part, self._now).with_columns(vanished)
         if role == "tasks":  # a task that vanished was held and done as far as it stood
-            vanished = pl.col("id").is_in([record.native_id for record in gone]).alias("gone")
             return tasks(facts, part, self._now).with_columns(vanished)
         return _lost(approvals(facts, part, self._now), gone, owner_of, saves)
+
+    def _without_levels(self, process: str, source_id: int, owners: Owners, log: CaseLog) -> set[int]:
+        """Cases without any record of a service level, of systems that have one for each measure whether or not it
+        began: of such a case the source has not told at all.
+        """
+        if not self._needed(process, "slas"):
+            return set()
+        told, cases = set(log.slas["case"]), set(log.cases["case"])
+        return {
+            case
+            for case in cases - told
+            for id_ in (source_id, *(one.source_id for one in owners.followers.get(case, ())))
+            if (mapping := self._mapping(id_, process)) is not None
+            and mapping.parts.slas is not None
+            and "cycles" in mapping.parts.slas.attributes
+        }
 
     # --- the records that follow
 
@@ -632,6 +654,6 @@ def _only(log: CaseLog, cases: Sequence[int]) -> CaseLog:
     wanted = pl.Series(cases, dtype=pl.UInt32)
     frames = {
         name: getattr(log, name).filter(pl.col("case").is_in(wanted.implode()))
-        for name in ("cases", "saves", "not_open", "approvals", "tasks", "links", "items", "pairs")
+        for name in ("cases", "saves", "not_open", "approvals", "tasks", "links", "items", "slas", "pairs")
     }
     return replace(log, **frames)

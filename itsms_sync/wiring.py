@@ -266,7 +266,8 @@ class _Builder:
         self._https: dict[str, Http] = {}
         self._plugins = {name: plugin(source.system) for name, source in self._settings.sources.items()}
         self._ingested = {
-            name: Ingested(engine, name, source.system) for name, source in self._settings.sources.items()
+            name: Ingested(engine, name, source.system, judged_fields(configuration, name))
+            for name, source in self._settings.sources.items()
         }
         self._connectors = {name: self._connector(name, source) for name, source in self._settings.sources.items()}
 
@@ -522,6 +523,14 @@ def fields_by_kind(configuration: Configuration, source: str) -> "dict[str, Fiel
             before.texts | described.fields_of_type("free_text"),
         )
     return kinds
+
+
+def judged_fields(configuration: Configuration, source: str) -> dict[str, frozenset[str]]:
+    """Kind of record -> its fields that matter to a judgement, of kinds that change by themselves."""
+    from itsms_sync.sms.parts import judged_fields as judged
+
+    mapping = configuration.mapping_of(source)
+    return {} if mapping is None else judged(mapping)
 
 
 def midnight(day: date) -> int:

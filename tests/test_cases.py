@@ -26,6 +26,7 @@ from itsms_sync.sms.cases import (
     LINKS,
     PAIRS,
     RECORDS,
+    SLAS,
     TASKS,
     Basis,
     CaseLog,
@@ -212,6 +213,30 @@ class Item(Strict):
         return {"case": 0, "id": str(number), "at": millis(self.at)}
 
 
+class Level(Strict):
+    """A service level, attached ``at`` and ended as ``stage`` says; ``idle``: it stood still all the time; ``gone`` as of
+    a task.
+    """
+
+    stage: str | None = "completed"
+    at: datetime
+    ended: datetime | None = None
+    idle: bool | None = None
+    gone: bool = False
+
+    def row(self, number: int, now: datetime) -> dict[str, Any]:
+        over = self.ended is None or self.ended <= now
+        return {
+            "case": 0,
+            "id": str(number),
+            "stage": self.stage if over else "running",
+            "at": millis(self.at),
+            "ended_at": millis(self.ended) if self.ended is not None and over else None,
+            "idle": self.idle,
+            "gone": self.gone,
+        }
+
+
 class Counterpart(Strict):
     """One attribute of the record that follows in the other system; ``read_until``: both were read by then."""
 
@@ -243,6 +268,7 @@ class Story(Strict):
     tasks: tuple[Task, ...] = ()
     links: tuple[Link, ...] = ()
     items: tuple[Item, ...] = ()
+    levels: tuple[Level, ...] = ()
     pair: tuple[Counterpart, ...] = ()
     unread: dict[str, str] = Field(default_factory=dict)
     expect: dict[str, Expectation | str | None]
@@ -343,9 +369,9 @@ def frames(story: Story, of: ProcessMapping) -> tuple[pl.DataFrame, pl.DataFrame
 
 
 def with_parts(log: CaseLog, story: Story, of: ProcessMapping) -> CaseLog:
-    """The log with the story's approvals, tasks, links and items that were there at its end."""
+    """The log with the story's approvals, tasks, links, items and service levels that were there at its end."""
 
-    def rows(parts: Iterable[Approval | Task | Link | Item | Counterpart], since: str, schema: Any) -> pl.DataFrame:
+    def rows(parts: Iterable[Approval | Task | Link | Item | Level | Counterpart], since: str, schema: Any) -> pl.DataFrame:
         seen = [part for part in parts if (at := getattr(part, since)) is None or at <= story.now]
         return pl.DataFrame([part.row(number, story.now) for number, part in enumerate(seen)], schema=schema)
 
@@ -355,6 +381,7 @@ def with_parts(log: CaseLog, story: Story, of: ProcessMapping) -> CaseLog:
         tasks=rows(story.tasks, "opened", TASKS),
         links=rows(story.links, "at", LINKS),
         items=rows(story.items, "at", ITEMS),
+        slas=rows(story.levels, "at", SLAS),
         pairs=rows(story.pair, "since", PAIRS),
         unread=story.unread,
         initial=of.initial,

@@ -141,13 +141,15 @@ class _Telling:
         yield from ((requirement, reason) for requirement, status, reason in rows if status == "not_applicable")
 
     def _parts(self) -> Iterator[Row]:
-        """Approvals, tasks and links as they stood."""
+        """Approvals, tasks, service levels and links as they stood."""
         case = self._explanation["case"]
         labels = {one["id"]: one["case"] for one in self._explanation["belongs"] if one["case"] != case}
         for approval in self._case.log.approvals.iter_rows(named=True):
             yield from _approval(approval, labels)
         for task in self._case.log.tasks.iter_rows(named=True):
             yield from _task(task, labels)
+        for level in self._case.log.slas.iter_rows(named=True):
+            yield from _level(level)
         for link in self._case.log.links.iter_rows(named=True):
             if link["at"] is not None and link["via"] is None:
                 other = f"{link['process'] or 'record'} {labels.get(link['other'], link['other'])}"
@@ -169,6 +171,17 @@ def _task(row: Mapping[str, Any], labels: Mapping[str, str]) -> Iterator[Row]:
         yield _part(row["opened_at"], f"{what}: opened", None, row["id"], labels)
     if row["ended_at"] is not None:
         yield _part(row["ended_at"], f"{what}: {_ended(row)}", ", ".join(row["workers"] or ()), row["id"], labels)
+
+
+def _level(row: Mapping[str, Any]) -> Iterator[Row]:
+    from itsms_sync.sms.parts import NEVER
+
+    if row["stage"] == NEVER:
+        return
+    if row["at"] is not None:
+        yield _part(row["at"], "service level: attached", None, row["id"])
+    if row["ended_at"] is not None:
+        yield _part(row["ended_at"], f"service level: {row['stage'] or 'ended'}", None, row["id"])
 
 
 def _ended(row: Mapping[str, Any]) -> str:

@@ -27,6 +27,7 @@ from itsms_sync.conformance.ending import cancelled_after_work, children_left, r
 from itsms_sync.conformance.history import History
 from itsms_sync.conformance.linkage import linked_late, mismatch, not_linked, not_reviewed, orphaned, reviewed_late
 from itsms_sync.conformance.loops import approval_loop, flapping, rework_loop
+from itsms_sync.conformance.measuring import not_measured
 from itsms_sync.conformance.order import wrong_order
 from itsms_sync.conformance.time import late_resolution, late_response
 from itsms_sync.conformance.waiting import aged, stale
@@ -652,6 +653,42 @@ CHECKS: dict[str, Check] = {
             ),
         ),
         Check(
+            "TI13",
+            1,
+            "service level not measured",
+            not_measured,
+            "No service level measured the case: none was attached within the limit, it was cancelled and no other one took "
+            "its place, or it stood still through more work than the limit.",
+            "records of service levels with their stage; where they tell it, since when and for how long each stood still; "
+            "history of the state and of the priority; a calendar where the limit runs on one",
+            "S2",
+            "8.3.3, 9.1",
+            (
+                (
+                    "cancelled because the priority changed, and another one attached",
+                    "is measured; the limit runs anew from when it was cancelled",
+                ),
+                ("attached within the limit, or late", "is measured: it counts how it stands"),
+                (
+                    "given a service level only with another priority",
+                    "the limit runs from when the priority was given, or the work began, as the procedure says",
+                ),
+                (
+                    "duplicates, cancelled cases and priorities without a promise",
+                    "the shipped procedure leaves them out by a condition",
+                ),
+                ("on hold all the time", "a service level may stand still while the case waits, or is not resolved"),
+                ("resolved with the first save that is seen", "may never have been open: unknown"),
+                (
+                    "a record for each measure, whether it began or not, as in Jira",
+                    "one that never began measures nothing; a case without any such record is unknown",
+                ),
+                ("a record that vanished", "is unknown, unless it had ended"),
+                ("a definition that was switched off", "shows in cases without records; why they have none is not told"),
+                UNREAD,
+            ),
+        ),
+        Check(
             "TI14",
             1,
             "clock anomaly",
@@ -836,10 +873,6 @@ NOT_OFFERED: dict[str, tuple[str, str]] = {
     "TI5": ("old backlog", "snapshots of the backlog"),
     "TI8": ("outside the window", "maintenance windows and freezes"),
     "TI9": ("hold abuse", "figures of groups"),
-    "TI13": (
-        "service level not measured",
-        "the records of service levels, which are read and shown, as a part of judged cases",
-    ),
     "LI2": ("recurrence without a problem", "clusters of similar incidents"),
     "LI3": ("problem without known error", "knowledge articles"),
     "LI5": ("change incident not linked", "figures of configuration items over many cases"),

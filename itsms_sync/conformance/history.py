@@ -24,6 +24,7 @@ from itsms_sync.procedures.model import (
     Limit,
     LinkedAtGate,
     LinkedInTime,
+    Measured,
     NotCancelledAfterWork,
     NotReopened,
     NotResolvedUnread,
@@ -322,6 +323,8 @@ def _gates(requirement: Demand) -> tuple[str, ...]:
             | ChildrenEnded()
         ):
             return requirement.gate
+        case Measured():
+            return (*requirement.gate, *((requirement.after,) if requirement.after is not None else ()))
         case StagesApproved(before=name) | NotCancelledAfterWork(cancel=name):
             return (name,)
         case _:

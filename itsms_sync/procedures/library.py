@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from itsms_sync.procedures.lint import beyond_calendars, never_applicable
-from itsms_sync.procedures.model import LinkedAtGate, LinkedInTime, Procedure, WaitsForSomething
+from itsms_sync.procedures.model import LinkedAtGate, LinkedInTime, Measured, Procedure, WaitsForSomething
 from itsms_sync.sms.calendars import Calendar, Clocks
 from itsms_sync.sms.conditions import Type
 from itsms_sync.sms.mapping import Mapping, ProcessMapping
@@ -61,6 +61,7 @@ class Library:
             yield from self._type_problems(procedure.process)
             yield from procedure.problems_with(self.types(procedure.process), self.activities(procedure.process))
             yield from never_applicable(procedure, self.values(procedure.process))
+            yield from self._level_problems(procedure)
 
     def parts(self, process: str) -> list[ProcessMapping]:
         """What each mapping that knows the process says of it."""
@@ -90,6 +91,16 @@ class Library:
         return frozenset(
             role for r in demands if isinstance(r, LinkedInTime | LinkedAtGate | WaitsForSomething) for role in r.via
         )
+
+    def _level_problems(self, procedure: Procedure) -> Iterator[Fault]:
+        """Service levels of which no mapping tells how they stand would leave every case unknown."""
+        levels = (part.parts.slas for part in self.parts(procedure.process))
+        if any(level is not None and "stage" in level.attributes for level in levels):
+            return
+        for index, requirement in enumerate(procedure.requirements):
+            if isinstance(requirement, Measured):
+                told = "no mapping tells the stage of service levels: name it under parts, slas, attributes, stage"
+                yield Fault(("requirements", index), told)
 
     def _type_problems(self, process: str) -> Iterator[Fault]:
         types = self.types(process)

@@ -529,6 +529,19 @@ class ReviewedInTime(Demand):
         return self.after, *self.closing
 
 
+class Measured(Demand):
+    """TI13: a service level of the tool measures the case, at the latest when the limit has passed."""
+
+    check: Literal["TI13"]
+    gate: Annotated[tuple[Slug, ...], Field(min_length=1)]
+    """Activities of which the first to happen ends what is measured."""
+    after: Slug | None = None
+    """Activity with which the limit begins to run; without it, it does when the case is opened or given its priority."""
+    limit: Limit
+    pause: str | None = None
+    """Condition under which the clock of the service level may stand still."""
+
+
 class ClosedByTimer(Demand):
     """TI12: a resolved case is closed by the documented timer, or earlier by a person."""
 
@@ -633,6 +646,7 @@ Requirement = Annotated[
     | NotStale
     | SubmittedInTime
     | ReviewedInTime
+    | Measured
     | ClosedByTimer
     | DatesInOrder
     | NotAged
@@ -771,7 +785,7 @@ class Procedure(Strict):
             yield from condition_problems(text, types, place)
         lasting = {name: type_ for name, type_ in types.items() if not name.startswith(DID)}
         for index, requirement in enumerate(self.requirements):
-            if isinstance(requirement, ResolvedInTime | NotStale) and requirement.pause is not None:
+            if isinstance(requirement, ResolvedInTime | NotStale | Measured) and requirement.pause is not None:
                 yield from condition_problems(requirement.pause, lasting, ("requirements", index, "pause"))
             if isinstance(requirement, WaitsForSomething):
                 yield from condition_problems(requirement.when, lasting, ("requirements", index, "when"))
@@ -817,6 +831,7 @@ def limits_of(requirement: Demand) -> Iterator[tuple[Place, Limit]]:
             | SubmittedInTime()
             | ReviewedInTime()
             | NotAged()
+            | Measured()
         ):
             yield ("limit",), requirement.limit
 
@@ -905,6 +920,8 @@ def _activities_of(requirement: Demand) -> tuple[str, ...]:
             return (requirement.start,)
         case LinkedInTime():
             return (requirement.after,)
+        case Measured():
+            return (*requirement.gate, *((requirement.after,) if requirement.after is not None else ()))
         case TrackKept():
             return (requirement.before, *requirement.steps())
         case SubmittedInTime() | PlanKept() | ReviewedInTime():

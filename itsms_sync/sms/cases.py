@@ -90,6 +90,19 @@ link is known to have been made. ``state_since`` (ms): since when at the latest 
 ITEMS = {"case": pl.UInt32, "id": pl.String, "at": pl.Int64}
 """One row per affected item of a case; ``at`` (ms): when it was listed."""
 
+SLAS = {
+    "case": pl.UInt32,
+    "id": pl.String,
+    "stage": pl.String,
+    "at": pl.Int64,
+    "ended_at": pl.Int64,
+    "idle": pl.Boolean,
+    "gone": pl.Boolean,
+}
+"""One row per service level of a case, as it stands. ``stage``: running, paused, completed, cancelled, never (it is known
+that it never began), or null = not known; ``at`` and ``ended_at`` (ms): from when to when it was attached; ``idle``: it
+stood still all that time, null = not known; ``gone`` as for ``TASKS``."""
+
 PAIRS = {
     "case": pl.UInt32,
     "other": pl.String,
@@ -105,7 +118,7 @@ UNTRACED = {"case": pl.UInt32, "field": pl.String, "since": pl.Int64, "at": pl.I
 """Changes of a source's fields that the history ought to tell and does not: they happened after ``since`` and at ``at``
 (ms) at the latest."""
 
-PARTS = ("approvals", "tasks", "links", "cis")
+PARTS = ("approvals", "tasks", "links", "cis", "slas")
 NOT_IN_LOG = "the history has none"
 """Why parts are not known that nobody has added to a log."""
 
@@ -132,8 +145,8 @@ class CaseLog:
     attribute, and per activity ``is_<activity>`` (true, false, or null = unknown).
     ``not_open``: ``case``, ``opened`` of cases that open after ``now``.
     ``unmapped``: ``attribute``, ``value``, ``count`` of raw values that the mapping does not list.
-    ``approvals``, ``tasks``, ``links``, ``items``: as ``APPROVALS``, ``TASKS``, ``LINKS``, ``ITEMS``, nothing later in
-    them than ``now``.
+    ``approvals``, ``tasks``, ``links``, ``items``, ``slas``: as ``APPROVALS``, ``TASKS``, ``LINKS``, ``ITEMS``,
+    ``SLAS``, nothing later in them than ``now``.
     ``pairs``: as ``PAIRS``.
     ``unread``: which of these (``cis``: the items) could not be read completely, and why; what is absent there is not
     known. A key
@@ -150,6 +163,7 @@ class CaseLog:
     tasks: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=TASKS))
     links: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=LINKS))
     items: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=ITEMS))
+    slas: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=SLAS))
     pairs: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=PAIRS))
     unread: Mapping[str, str] = field(default_factory=lambda: dict.fromkeys(PARTS, NOT_IN_LOG))
     initial: tuple[str, ...] = ()

@@ -5,7 +5,7 @@ expressions of ``conditions``, over the attributes of a case as they stand after
 means that the value is not known.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import date
 from typing import Annotated, Literal
 
@@ -141,6 +141,21 @@ class Part(Described):
     def asked_fields(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys((self.case, *self.source_fields())))
 
+    def type_problems(self, place: Place, types: dict[str, Type]) -> Iterator[Fault]:
+        """Attributes that are no fields of the type that is read."""
+        for name, type_ in types.items():
+            attribute = self.attributes.get(name)
+            if attribute is not None and (attribute.field is None or attribute.type_in_conditions() != type_):
+                yield Fault((*place, "attributes", name), f"attribute {name!r} has to be a field of type {type_}")
+
+    def word_problems(self, place: Place, name: str, words: Collection[str]) -> Iterator[Fault]:
+        """Values of the attribute that are no words of the SMS."""
+        attribute = self.attributes.get(name)
+        for raw, word in (attribute.values or {}).items() if attribute is not None else ():
+            if word not in words:
+                known = ", ".join(sorted(words))
+                yield Fault((*place, "attributes", name, "values", raw), f"{word!r} is none of {known}")
+
 
 class Parts(Strict):
     """What a case is made of besides its own record."""
@@ -151,6 +166,10 @@ class Parts(Strict):
     tasks: Part | None = None
     """Attributes ``state`` (``TASK_STATES``) and, where the source has them, ``type`` and ``worker`` (a person)."""
     slas: Part | None = None
+    """Attribute ``stage`` (``SLA_STAGES``) and, where the source has them, the instants ``started``, ``paused`` (since
+    when it stands still) and ``ended``, ``pauses`` (how long it stood still before, as an instant counted from 1970)
+    and ``cycles``: a number, in sources that have a record for each measure of a case, whether or not it ever began.
+    """
     cis: Part | None = None
 
     def named(self) -> Iterator[tuple[str, Part]]:
@@ -163,21 +182,27 @@ class Parts(Strict):
     def problems(self, place: Place) -> Iterator[Fault]:
         """What is wrong beyond the shape."""
         needed = {"approvals": ("approver", "state"), "tasks": ("state",)}
-        words = {"approvals": APPROVAL_STATES, "tasks": TASK_STATES}
+        words = {"approvals": ("state", APPROVAL_STATES), "tasks": ("state", TASK_STATES), "slas": ("stage", SLA_STAGES)}
         for name, part in self.named():
             yield from part.attribute_problems((*place, name))
+            if name == "slas":
+                yield from part.type_problems((*place, name), LEVEL_TYPES)
             for required in needed.get(name, ()):
                 if required not in part.attributes:
                     yield Fault((*place, name, "attributes"), f"attribute {required!r} is missing")
-            state = part.attributes.get("state")
-            for raw, word in (state.values or {}).items() if name in words and state is not None else ():
-                if word not in words[name]:
-                    known = ", ".join(sorted(words[name]))
-                    yield Fault((*place, name, "attributes", "state", "values", raw), f"{word!r} is none of {known}")
+            if name in words:
+                yield from part.word_problems((*place, name), *words[name])
 
 
+LEVEL_TYPES = {
+    "stage": Type.TEXT,
+    **dict.fromkeys(("started", "paused", "ended", "pauses"), Type.INSTANT),
+    "cycles": Type.NUMBER,
+}
 APPROVAL_STATES = frozenset(("requested", "approved", "rejected", "cancelled", "not_required"))
 TASK_STATES = frozenset(("open", "work", "done", "incomplete", "skipped", "cancelled"))
+RUNS, PAUSED, COMPLETED, CANCELLED = "running", "paused", "completed", "cancelled"
+SLA_STAGES = frozenset((RUNS, PAUSED, COMPLETED, CANCELLED))
 
 
 class ProcessMapping(Described):

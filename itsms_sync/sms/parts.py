@@ -1,4 +1,5 @@
-"""The parts of a case that are records of their own: its approvals, tasks and affected items, as of ``now``.
+"""The parts of a case that are records of their own: its approvals, tasks, affected items and service levels, as of
+``now``.
 
 Pure. A part's history is read as a case's is; what the kernel gets of it is one row per part. An instant is ``exact``
 if the history or the source itself tells it; otherwise it is the part's last update, before which it must have been.
@@ -9,12 +10,26 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from itsms_sync.sms.cases import APPROVALS, ITEMS, TASKS, saves_of
-from itsms_sync.sms.mapping import Part
+from itsms_sync.sms.cases import APPROVALS, ITEMS, SLAS, TASKS, saves_of, standing
+from itsms_sync.sms.mapping import CANCELLED, COMPLETED, PAUSED, RUNS, SLA_STAGES, Mapping, Part
 
 ASKED = "requested"
 DECIDED = ("approved", "rejected")
 ENDED = ("done", "incomplete", "skipped", "cancelled")
+
+
+NEVER = "never"
+"""Stage of a service level of which the source has a record although it never began."""
+_LEVEL = {
+    "stage": pl.String,
+    "started": pl.Int64,
+    "paused": pl.Int64,
+    "ended": pl.Int64,
+    "pauses": pl.Int64,
+    "cycles": pl.Float64,
+}
+"""The attributes of a service level that are judged; others are shown only."""
+
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +83,64 @@ def items(facts: PartFacts, now: int) -> pl.DataFrame:
     rows = facts.records.select(pl.col("case").alias("part"), pl.col("_created").alias("at"))
     rows = rows.filter((pl.col("at") <= now).fill_null(True)).join(facts.owners, on="part", how="inner")
     return rows.select(pl.col(name).cast(type_) for name, type_ in ITEMS.items()).sort("case", "at", "id")
+
+
+def levels(facts: PartFacts, part: Part, now: int) -> pl.DataFrame:
+    """``SLAS`` of the cases that the parts belong to, as they stand. They change often, and stock sources keep no history
+    of them.
+    """
+    told = standing(facts.records, part)
+    missing = (pl.lit(None, type_).alias(name) for name, type_ in _LEVEL.items() if name not in told.columns)
+    told = told.with_columns(*missing, facts.records["case"].alias("part"), facts.records["_created"])
+    began = pl.coalesce("started", "_created")
+    rows = told.filter((began <= now).fill_null(True)).select(
+        "part",
+        _stage().alias("stage"),
+        began.alias("at"),
+        pl.col("ended").alias("ended_at"),
+        _stood_still().alias("idle"),
+        pl.lit(False).alias("gone"),
+    )
+    rows = rows.join(facts.owners, on="part", how="inner")
+    return rows.select(pl.col(name).cast(type_) for name, type_ in SLAS.items()).sort("case", "at", "id")
+
+
+def judged_fields(mapping: Mapping) -> dict[str, frozenset[str]]:
+    """Kind of record -> its fields that are judged, of kinds that are nothing but service levels. Theirs change with the
+    time, as a share that is used up does, and no case has to be judged again for it.
+    """
+    told: dict[str, frozenset[str]] = {}
+    for process in mapping.processes.values():
+        part = process.parts.slas
+        if part is not None:
+            named = (one.field for name, one in part.attributes.items() if name in _LEVEL)
+            told[part.kind] = told.get(part.kind, frozenset()) | {part.case, *filter(None, named)}
+    for described in mapping.described():
+        # What is a case or another part as well, or is a service level on a condition, is judged by more than that.
+        if described.where is not None or not any(described is p.parts.slas for p in mapping.processes.values()):
+            told.pop(described.kind, None)
+    return told
+
+
+def _stage() -> pl.Expr:
+    """A word that is none of ours tells nothing, as where a mapping lists no values."""
+    never = (pl.col("stage") == COMPLETED) & (pl.col("cycles") == 0)
+    known = pl.when(pl.col("stage").is_in(sorted(SLA_STAGES))).then("stage")
+    return pl.when(never).then(pl.lit(NEVER)).otherwise(known)
+
+
+def _stood_still() -> pl.Expr:
+    """Whether the clock has not run at all since the service level was attached."""
+    length = pl.col("ended") - pl.col("started")
+    whole = (length > 0) & (pl.col("pauses") >= length)
+    return (
+        pl.when(pl.col("stage") == RUNS)
+        .then(False)
+        .when(pl.col("stage") == PAUSED)
+        .then(pl.col("paused") <= pl.col("started"))
+        .when(pl.col("stage").is_in([COMPLETED, CANCELLED]))
+        .then(whole)
+    )
 
 
 def _standing(

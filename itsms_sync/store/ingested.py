@@ -61,8 +61,12 @@ class StoredSource:
 class Ingested:
     """What one source has told us."""
 
-    def __init__(self, engine: Engine, name: str, system: str) -> None:
+    def __init__(
+        self, engine: Engine, name: str, system: str, judged: Mapping[str, frozenset[str]] | None = None
+    ) -> None:
+        """``judged``: kind of record -> its fields that matter to a judgement, where others change by themselves."""
         self._engine = engine
+        self._judged = judged or {}
         with engine.begin() as connection:
             found = connection.execute(select(source.c.id).where(source.c.name == name)).scalar()
             if found is None:
@@ -280,10 +284,27 @@ class Ingested:
         touched = list(dict.fromkeys([*(r.id for r in facts.records), *(e.record for e in facts.events)]))
         ids, known = self._record_ids(connection, kind, touched, at)
         seen = self._seen(connection, kind, facts.records, ids, known, at)
+        moot = self._moot(connection, kind, facts, ids, known)
         self._events.rows(connection, [_event_row(e, ids[e.record], at) for e in (*facts.events, *seen)])
         self._note_audited(connection, kind, {e.field for e in facts.events if e.witness in TRAIL} - {""})
         self._store_records(connection, facts.records, ids)
-        self._touched.tell(connection, (at,), list(ids.values()))
+        self._touched.tell(connection, (at,), [id_ for name, id_ in ids.items() if name not in moot])
+
+    def _moot(
+        self, connection: Connection, kind: str, facts: Facts, ids: Mapping[str, int], known: Collection[str]
+    ) -> set[str]:
+        """Records that were read before and of which nothing differs that matters to a judgement."""
+        judged = self._judged.get(kind)
+        if judged is None:
+            return set()
+        states = _states(connection, {ids[item.id]: item.id for item in facts.records if item.id in known})
+
+        def differs(item: Record) -> bool:
+            before = states.get(item.id)
+            return before is None or any(before.fields.get(name) != item.fields.get(name) for name in judged)
+
+        changed = {item.id for item in facts.records if differs(item)} | {event.record for event in facts.events}
+        return {item.id for item in facts.records} - changed
 
     def _note_presence(self, connection: Connection, kind: str, facts: Facts, at: int) -> None:
         """A record that was read is there; one of whose deletion the source tells is not. Not so in a replay, which

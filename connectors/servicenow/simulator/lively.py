@@ -27,10 +27,13 @@ _OTHERS: Mapping[type[Script], int] = {Change: 8, Problem: 20, Request: 5}
 """How many incidents come in for one of these."""
 _MAJOR = 0.6
 """Share of the incidents of priority 1 that are declared major."""
+_OF_INCIDENTS = ("stateIN6,7,8", "state=3")
 _LEVELS = (
-    ("Priority 1 resolution", "incident", "1970-01-01 04:00:00", "active=true^priority=1"),
-    ("Priority 2 resolution", "incident", "1970-01-01 08:00:00", "active=true^priority=2"),
-    ("Priority 3 resolution", "incident", "1970-01-04 00:00:00", "active=true^priority=3"),
+    ("Priority 1 resolution", "incident", "1970-01-01 04:00:00", "active=true^priority=1", *_OF_INCIDENTS),
+    ("Priority 2 resolution", "incident", "1970-01-01 08:00:00", "active=true^priority=2", *_OF_INCIDENTS),
+    ("Priority 3 resolution", "incident", "1970-01-04 00:00:00", "active=true^priority=3", *_OF_INCIDENTS),
+    ("Priority 4 resolution", "incident", "1970-01-06 00:00:00", "active=true^priority=4", *_OF_INCIDENTS),
+    ("Request fulfilment", "sc_req_item", "1970-01-11 00:00:00", "active=true", "stateIN3,4,7", "state=-5"),
 )
 
 
@@ -177,8 +180,8 @@ def _set_up(desk: Desk, board: str, at: float) -> None:
         "chg_approval_def": [peers, whole],
         "contract_sla": [
             {"name": name, "collection": table, "duration": duration, "start_condition": start, "target": "resolution",
-             "stop_condition": "stateIN6,7,8", "pause_condition": "state=3"}
-            for name, table, duration, start in _LEVELS
+             "stop_condition": stop, "pause_condition": pause}
+            for name, table, duration, start, stop, pause in _LEVELS
         ],
         "cmdb_ci": [{"name": name, "operational_status": "1"} for name in items],
         "std_change_producer_version": [{"name": name, "version": "1", "published": "true"} for name in templates],

@@ -79,7 +79,7 @@ class ServiceLevels:
         heappush(self._due_list(desk), (end, levels.get(made, "sys_id")))
 
     def _end(self, desk: Desk, sla: Row, stage: str, at: float) -> None:
-        values = {"stage": stage, "active": "false", "end_time": stamp(at), "pause_time": ""}
+        values = {"stage": stage, "active": "false", "end_time": stamp(at), "pause_time": "", **self._paused(desk, sla, at)}
         self._save(desk, sla, values, at)
 
     def _pause(self, desk: Desk, sla: Row, pauses: bool, at: float) -> None:
@@ -91,10 +91,18 @@ class ServiceLevels:
         if paused and not pauses:
             length = at - seconds(table.get(sla, "pause_time"))
             end = stamp(seconds(table.get(sla, "planned_end_time")) + length)
-            total = stamp(seconds(table.get(sla, "pause_duration") or _NO_TIME) + length)
-            values = {"stage": "in_progress", "pause_time": "", "pause_duration": total, "planned_end_time": end}
+            values = {"stage": "in_progress", "pause_time": "", "planned_end_time": end, **self._paused(desk, sla, at)}
             self._save(desk, sla, values, at)
             heappush(self._due_list(desk), (end, table.get(sla, "sys_id")))
+
+    @staticmethod
+    def _paused(desk: Desk, sla: Row, at: float) -> Mapping[str, str]:
+        """The length of all pauses, if one ends."""
+        table = desk.tables["task_sla"]
+        if table.get(sla, "stage") != "paused":
+            return {}
+        length = at - seconds(table.get(sla, "pause_time"))
+        return {"pause_duration": stamp(seconds(table.get(sla, "pause_duration") or _NO_TIME) + length)}
 
     def _save(self, desk: Desk, sla: Row, values: Mapping[str, str], at: float) -> None:
         """Save with the figures that are worked out at that moment."""
