@@ -214,8 +214,8 @@ class Item(Strict):
 
 
 class Level(Strict):
-    """A service level, attached ``at`` and ended as ``stage`` says; ``idle``: it stood still all the time; ``gone`` as of
-    a task.
+    """A service level, attached ``at`` and ended as ``stage`` says; ``idle``: it stood still all the time; ``gone`` as
+    of a task.
     """
 
     stage: str | None = "completed"
@@ -249,6 +249,9 @@ class Counterpart(Strict):
         until = self.read_until or now
         of_pair = {"case": 0, "other": str(number), "attribute": self.attribute, "value": self.value}
         return {**of_pair, "since": millis(self.since), "read_until": millis(until)}
+
+
+Part = Approval | Task | Link | Item | Level | Counterpart
 
 
 class Story(Strict):
@@ -371,7 +374,7 @@ def frames(story: Story, of: ProcessMapping) -> tuple[pl.DataFrame, pl.DataFrame
 def with_parts(log: CaseLog, story: Story, of: ProcessMapping) -> CaseLog:
     """The log with the story's approvals, tasks, links, items and service levels that were there at its end."""
 
-    def rows(parts: Iterable[Approval | Task | Link | Item | Level | Counterpart], since: str, schema: Any) -> pl.DataFrame:
+    def rows(parts: Iterable[Part], since: str, schema: Any) -> pl.DataFrame:
         seen = [part for part in parts if (at := getattr(part, since)) is None or at <= story.now]
         return pl.DataFrame([part.row(number, story.now) for number, part in enumerate(seen)], schema=schema)
 

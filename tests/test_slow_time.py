@@ -5,10 +5,12 @@ with the kernel but the documents; its working time is counted day by day.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any, NamedTuple
 
+import polars as pl
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
@@ -17,6 +19,7 @@ from itsms_sync.procedures.model import (
     ClosedByTimer,
     DatesInOrder,
     Limit,
+    Measured,
     NotAged,
     NotStale,
     PlanKept,
@@ -27,7 +30,7 @@ from itsms_sync.procedures.model import (
     SubmittedInTime,
 )
 from itsms_sync.sms.calendars import DAYS, Calendar, Clocks
-from itsms_sync.sms.cases import CaseLog, from_history
+from itsms_sync.sms.cases import SLAS, CaseLog, from_history
 from tests.test_kernel import (
     CHANGE_CREATED,
     CREATED,
@@ -115,14 +118,14 @@ def after(clock: str, start: int, time: int) -> int:
     raise AssertionError("never")
 
 
-def length(demand: NotStale | NotAged | SubmittedInTime | ReviewedInTime) -> int:
+def length(demand: NotStale | NotAged | SubmittedInTime | ReviewedInTime | Measured) -> int:
     """Milliseconds of the limit; a day in the office has ten hours."""
     if demand.limit.clock == "24x7":
         return int(demand.limit.time / timedelta(milliseconds=1))
     return demand.limit.time.days * 10 * HOUR + demand.limit.time.seconds * 1000
 
 
-def in_words(demand: NotStale | NotAged | SubmittedInTime | ReviewedInTime) -> str:
+def in_words(demand: NotStale | NotAged | SubmittedInTime | ReviewedInTime | Measured) -> str:
     days = demand.limit.time.days
     if demand.limit.clock == "office":
         return "1 working day" if days == 1 else f"{days} working days"
@@ -675,5 +678,134 @@ def test_the_slow_reference_says_the_same_of_changes(seed: int) -> None:
         for number, change in enumerate(found)
         if change.history.created <= now
         for demand in demands.requirements
+    }
+    assert expected == actual
+
+
+# --- service levels
+
+
+class Level(NamedTuple):
+    """What stands of a service level."""
+
+    stage: str | None
+    at: int
+    ended_at: int | None
+    idle: bool | None
+    gone: bool
+
+
+def slow_measured(seen: View, levels: Sequence[Level], demand: Measured, unread: str) -> Said:
+    gates = [n for n, row in enumerate(seen.rows) if row.state in ("resolved", "closed")]
+    start = begin_of_measuring(seen, gates[0] if gates else len(seen.rows) - 1, demand)
+    if start is None:
+        return apart("gate not reached")
+    since = seen.rows[start].at
+    lost = [level for level in levels if level.gone and level.stage in ("running", "paused")]
+    stands = [one for one in levels if one.stage in ("running", "paused", "completed") and one not in lost]
+    ran = [level for level in stands if level.idle is not True]
+    if ran:
+        return conforming(max(since, min(level.at for level in ran)))
+    if stands:
+        return slow_idle(seen, start, min(level.at for level in stands), gates, demand)
+    if any(level.stage is None for level in levels):
+        return unknown("stage of a service level not known", since)
+    if lost:
+        return unknown("a service level vanished from its source before it ended", since)
+    return slow_unmeasured(seen, levels, since, gates, demand, unread)
+
+
+def begin_of_measuring(seen: View, end: int, demand: Measured) -> int | None:
+    if demand.after is not None:
+        return next((n for n, row in enumerate(seen.rows) if row.state == demand.after), None)
+    while end > 0 and seen.rows[end - 1].values["priority"] == seen.rows[end].values["priority"]:
+        end -= 1
+    return end
+
+
+def slow_idle(seen: View, start: int, attached: int, gates: Sequence[int], demand: Measured) -> Said:
+    """A service level that stood still all the time."""
+    if not gates:
+        return apart("case still open")
+    worked = possible = 0
+    for n in range(start, len(seen.rows)):
+        row, is_last = seen.rows[n], n == len(seen.rows) - 1
+        rests = row.state in RESOLVED or (demand.pause is not None and row.state == "hold")
+        time = spent(demand.limit.clock, min(max(row.at, attached), seen.until(n)), seen.until(n))
+        hidden = seen.cut(n) and not (is_last and row.state in RESOLVED)
+        worked += time if row.state is not None and not rests else 0
+        possible += time if not rests or hidden else 0
+    at = seen.rows[gates[0]].at
+    if worked > length(demand):
+        return deviating(at, f"the service level stood still through more than {in_words(demand)} of work")
+    if possible > length(demand):
+        return unknown("gap: saves without history" if seen.missed else "value not known: pause", at)
+    return conforming(at)
+
+
+def slow_unmeasured(
+    seen: View, levels: Sequence[Level], since: int, gates: Sequence[int], demand: Measured, unread: str
+) -> Said:
+    clock, limit = demand.limit.clock, length(demand)
+    cancelled = [level for level in levels if level.stage == "cancelled"]
+    begin = max([since, *(level.ended_at for level in cancelled if level.ended_at is not None)])
+    if seen.now < after(clock, begin, limit + 1):
+        return apart("within the limit", after(clock, begin, limit + 1))
+    deadline = after(clock, begin, limit)
+    if unread:
+        return unknown(f"not read: {unread}", deadline)
+    if gates and gates[0] == 0:
+        return unknown("history lost before the first row", deadline)
+    within = f"attached within {in_words(demand)}"
+    if cancelled:
+        return deviating(deadline, f"the service level was cancelled, and no other one was {within}")
+    return deviating(deadline, f"no service level was {within}")
+
+
+def demanding_to_measure() -> Procedure:
+    base = next(r for r in procedure().requirements if isinstance(r, Measured)).model_copy(update={"applies": None})
+    office = {"limit": Limit(time=timedelta(days=2), clock="office")}
+    requirements = (
+        base,
+        base.model_copy(update={"id": "X-OFFICE", **office}),
+        base.model_copy(update={"id": "X-NO-PAUSE", "pause": None}),
+        base.model_copy(update={"id": "X-WORK", "after": "work"}),
+    )
+    return procedure().model_copy(update={"requirements": requirements, "short_cuts": ()})
+
+
+def random_levels(dice: Random, case: Case) -> list[Level]:
+    moments = [case.created, *(save.at for save in case.saves)]
+    found = []
+    for _ in range(dice.choice((0, 0, 1, 1, 2))):
+        stage = dice.choice(("running", "paused", "completed", "completed", "cancelled", "cancelled", "never", None))
+        at = dice.choice(moments)
+        ended = dice.choice((at + 30 * MINUTE, max(moments), None)) if stage in ("completed", "cancelled") else None
+        idle = dice.choice((True, True, True, False, None)) if stage != "running" else False
+        found.append(Level(stage, at, ended, idle, dice.random() < 0.1))
+    return found
+
+
+@given(st.integers(0, 2**32 - 1))
+@settings(max_examples=50, deadline=None, phases=(Phase.explicit, Phase.reuse, Phase.generate))
+def test_the_slow_reference_says_the_same_of_service_levels(seed: int) -> None:
+    dice = Random(seed)
+    world = [random_case(dice) for _ in range(40)]
+    now = random_end(dice, world)
+    levels = [[one for one in random_levels(dice, case) if one.at <= now] for case in world]
+    demands, unread = demanding_to_measure(), dice.choice(("", "", "refused"))
+    rows = [{"case": n, "id": "x", **one._asdict()} for n, its in enumerate(levels) for one in its]
+    log = read_log(world, now)
+    log = replace(log, slas=pl.DataFrame(rows, schema=SLAS), unread={"slas": unread} if unread else {})
+    opened = [number for number, case in enumerate(world) if case.created <= now]
+    verdicts = judge(log, [demands], mapping().types(), now, CLOCKS)
+    actual = {(row[0], row[1]): Said(*row[2:]) for row in verdicts.select(COLUMNS).iter_rows()}
+    expected = {
+        (number, demand.id): again_when_seen(
+            slow_measured(view(world[number], now), levels[number], demand, unread), world[number], now
+        )
+        for number in opened
+        for demand in demands.requirements
+        if isinstance(demand, Measured)
     }
     assert expected == actual

@@ -657,10 +657,10 @@ CHECKS: dict[str, Check] = {
             1,
             "service level not measured",
             not_measured,
-            "No service level measured the case: none was attached within the limit, it was cancelled and no other one took "
-            "its place, or it stood still through more work than the limit.",
-            "records of service levels with their stage; where they tell it, since when and for how long each stood still; "
-            "history of the state and of the priority; a calendar where the limit runs on one",
+            "No service level measured the case: none was attached within the limit, it was cancelled and no other one "
+            "took its place, or it stood still through more work than the limit.",
+            "records of service levels with their stage; where they tell it, since when and for how long each stood "
+            "still; history of the state and of the priority; a calendar where the limit runs on one",
             "S2",
             "8.3.3, 9.1",
             (
@@ -684,7 +684,10 @@ CHECKS: dict[str, Check] = {
                     "one that never began measures nothing; a case without any such record is unknown",
                 ),
                 ("a record that vanished", "is unknown, unless it had ended"),
-                ("a definition that was switched off", "shows in cases without records; why they have none is not told"),
+                (
+                    "a definition that was switched off",
+                    "shows in cases without records; why they have none is not told",
+                ),
                 UNREAD,
             ),
         ),

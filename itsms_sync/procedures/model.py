@@ -536,7 +536,8 @@ class Measured(Demand):
     gate: Annotated[tuple[Slug, ...], Field(min_length=1)]
     """Activities of which the first to happen ends what is measured."""
     after: Slug | None = None
-    """Activity with which the limit begins to run; without it, it does when the case is opened or given its priority."""
+    """Activity with which the limit begins to run; without it, it does when the case is opened or given its priority.
+    """
     limit: Limit
     pause: str | None = None
     """Condition under which the clock of the service level may stand still."""

@@ -99,9 +99,9 @@ SLAS = {
     "idle": pl.Boolean,
     "gone": pl.Boolean,
 }
-"""One row per service level of a case, as it stands. ``stage``: running, paused, completed, cancelled, never (it is known
-that it never began), or null = not known; ``at`` and ``ended_at`` (ms): from when to when it was attached; ``idle``: it
-stood still all that time, null = not known; ``gone`` as for ``TASKS``."""
+"""One row per service level of a case, as it stands. ``stage``: running, paused, completed, cancelled, never (it is
+known that it never began), or null = not known; ``at`` and ``ended_at`` (ms): from when to when it was attached;
+``idle``: it stood still all that time, null = not known; ``gone`` as for ``TASKS``."""
 
 PAIRS = {
     "case": pl.UInt32,

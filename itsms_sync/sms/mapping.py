@@ -182,7 +182,11 @@ class Parts(Strict):
     def problems(self, place: Place) -> Iterator[Fault]:
         """What is wrong beyond the shape."""
         needed = {"approvals": ("approver", "state"), "tasks": ("state",)}
-        words = {"approvals": ("state", APPROVAL_STATES), "tasks": ("state", TASK_STATES), "slas": ("stage", SLA_STAGES)}
+        words = {
+            "approvals": ("state", APPROVAL_STATES),
+            "tasks": ("state", TASK_STATES),
+            "slas": ("stage", SLA_STAGES),
+        }
         for name, part in self.named():
             yield from part.attribute_problems((*place, name))
             if name == "slas":

@@ -31,7 +31,6 @@ _LEVEL = {
 """The attributes of a service level that are judged; others are shown only."""
 
 
-
 @dataclass(frozen=True, slots=True)
 class PartFacts:
     """Parts of one kind. ``records`` as for ``cases.from_history``, where ``case`` counts the parts; ``events`` alike;
@@ -86,8 +85,8 @@ def items(facts: PartFacts, now: int) -> pl.DataFrame:
 
 
 def levels(facts: PartFacts, part: Part, now: int) -> pl.DataFrame:
-    """``SLAS`` of the cases that the parts belong to, as they stand. They change often, and stock sources keep no history
-    of them.
+    """``SLAS`` of the cases that the parts belong to, as they stand: they change often, and stock sources keep no
+    history of them.
     """
     told = standing(facts.records, part)
     missing = (pl.lit(None, type_).alias(name) for name, type_ in _LEVEL.items() if name not in told.columns)
@@ -106,8 +105,8 @@ def levels(facts: PartFacts, part: Part, now: int) -> pl.DataFrame:
 
 
 def judged_fields(mapping: Mapping) -> dict[str, frozenset[str]]:
-    """Kind of record -> its fields that are judged, of kinds that are nothing but service levels. Theirs change with the
-    time, as a share that is used up does, and no case has to be judged again for it.
+    """Kind of record -> its fields that are judged, of kinds that are nothing but service levels. Others change with
+    the time, as a share that is used up does, and no case has to be judged again for it.
     """
     told: dict[str, frozenset[str]] = {}
     for process in mapping.processes.values():

@@ -79,7 +79,8 @@ class ServiceLevels:
         heappush(self._due_list(desk), (end, levels.get(made, "sys_id")))
 
     def _end(self, desk: Desk, sla: Row, stage: str, at: float) -> None:
-        values = {"stage": stage, "active": "false", "end_time": stamp(at), "pause_time": "", **self._paused(desk, sla, at)}
+        values = {"stage": stage, "active": "false", "end_time": stamp(at), "pause_time": ""}
+        values |= self._paused(desk, sla, at)
         self._save(desk, sla, values, at)
 
     def _pause(self, desk: Desk, sla: Row, pauses: bool, at: float) -> None:
