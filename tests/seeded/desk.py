@@ -97,6 +97,9 @@ class Record:
     tasks: tuple[Task, ...] = ()
     links: tuple[Link, ...] = ()
     items: tuple[Listed, ...] = ()
+    sla: str = "kept"
+    """``none``: no service level measures it, ``cancelled``: it was cancelled after half an hour, ``still``: it never ran.
+    """
 
     def rounds(self) -> Iterator[tuple[Approval, ...]]:
         """Those who were asked together, in the order of the asking."""
@@ -210,6 +213,7 @@ def _record(case: str, given: Mapping[str, Any], lives: Mapping[str, Any]) -> Re
         tuple(_task(each, opened) for each in told.get("tasks", ())),
         tuple(_link(role, to, opened) for role, to in told.get("links", {}).items()),
         tuple(Listed(each["what"], opened + span(each["at"]), each["by"]) for each in told.get("items", ())),
+        told.get("sla", "kept"),
     )
 
 

@@ -238,6 +238,7 @@ class _Issue:
             "history": self.history,
             "comments": self.comments,
             "approvals": [_approval(self.desk, together) for together in record.rounds()],
+            "slas": [{"metric": metric, "goal": "PT8H"} for metric in (1, 2)] if record.sla == "none" else [],
         }
         return {name: value for name, value in told.items() if value}
 

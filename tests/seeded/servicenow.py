@@ -5,7 +5,7 @@ Writes the format of the simulator's data files and imports nothing of it.
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
@@ -138,7 +138,7 @@ def tables(desk: Desk, processes: Collection[str] = tuple(TABLES), extra: Column
     rows: dict[str, list[Row]] = {
         "sys_user": [_user(person) for person in desk.people.values()],
         "sys_user_group": [{"sys_id": sys_id(f"group:{key}"), "name": name} for key, name in desk.groups.items()],
-        **{name: [] for name in (*TABLES.values(), "sysapproval_approver", "change_task", "task_ci", "sys_audit")},
+        **{name: [] for name in (*TABLES.values(), "sysapproval_approver", "change_task", "task_ci", "task_sla", "sys_audit")},
     }
     known, here = numbers(desk), [record for record in desk.records if record.process in processes]
     cases = {record.case for record in here}
@@ -198,7 +198,56 @@ def _add(rows: dict[str, list[Row]], desk: Desk, record: Record, told: Mapping[s
         }
         for each in record.items
     ]
+    rows["task_sla"] += _service_levels(desk, record)
     rows["change_task"] += [_task(rows, desk, record, place, each) for place, each in enumerate(record.tasks)]
+
+
+def _service_levels(desk: Desk, record: Record) -> Iterator[Row]:
+    """One for each priority that the case had; of the former ones the instance cancels the level."""
+    if record.sla == "none" or record.process not in ("incident", "service_request"):
+        return
+    begun = [(record.opened, record.attributes["priority"])]
+    begun += [(save.at, save.changes["priority"]) for save in record.saves if "priority" in save.changes]
+    ends = [*((at, "cancelled") for at, _ in begun[1:]), (_over(record), "completed")]
+    if record.sla == "cancelled":
+        begun, ends = begun[:1], [(record.opened + timedelta(minutes=30), "cancelled")]
+    for (at, priority), (end, stage) in zip(begun, ends, strict=True):
+        if priority in _PROMISED or record.process == "service_request":
+            yield _service_level(desk, record, at, end, stage)
+
+
+_PROMISED = ("1", "2", "3", "4")
+
+
+def _over(record: Record) -> datetime | None:
+    """When the case was done for good."""
+    over = None
+    for save in record.saves:
+        if save.changes.get("state", "") in ("resolved", *_FINAL):
+            over = over or save.at
+        elif "state" in save.changes:
+            over = None
+    return over
+
+
+def _service_level(desk: Desk, record: Record, at: datetime, end: datetime | None, stage: str) -> Row:
+    zero = datetime(1970, 1, 1)
+    still = record.sla == "still"
+    row = {
+        "sys_id": sys_id(f"measured:{record.case}:{_stamp(at)}"),
+        "task": sys_id(record.case),
+        "sla": sys_id("contract"),
+        **_created(desk, at, "timer"),
+        "start_time": _stamp(at),
+        "stage": "paused" if still else "in_progress",
+        "pause_time": _stamp(at) if still else "",
+        "pause_duration": _stamp(zero),
+    }
+    if end is None:
+        return row
+    pauses = zero + (end - at) if still else zero
+    over = {"stage": stage, "end_time": _stamp(end), "pause_time": "", "pause_duration": _stamp(pauses)}
+    return {**row, **over, "active": "false", "sys_updated_on": _stamp(end), "sys_mod_count": "1"}
 
 
 _BLANK: Mapping[str, Row] = {

@@ -319,7 +319,8 @@ class Representation:
             return self.approvals(issue, "") or None
         level = level_of(self._site.configuration, field.id)
         measured = cycles(level, issue, self.now()) if level else []
-        return self.service.service_level(issue, level, measured) if level and measured else None
+        shown = level is not None and (measured or level.id in issue.cycles)
+        return self.service.service_level(issue, level, measured) if level and shown else None
 
     def approvals(self, issue: Issue, caller: str) -> list[Json]:
         people = self._site.configuration.users

@@ -16,7 +16,8 @@ An issue of a data file is an object::
     links               [{type, outward: KEY}] or inward; each once, on either issue; with ``at`` (and ``by``) both
                         histories tell of it
     slas                [{metric, goal, completed: [{start, stop, elapsed, breached}], ongoing: {start, elapsed, paused,
-                        breached}}] instead of what the history makes of that service level
+                        breached}}] instead of what the history makes of that service level; without a cycle it never
+                        began
     former_keys, properties
 
 In a history item ``from`` and ``to`` hold names or ids; an item with ``fromString`` or ``toString`` is taken as it

@@ -240,7 +240,7 @@ def _clocks(call: Call, issue: Issue) -> list[Json]:
     return [
         call.shown.service.service_level(issue, level, measured)
         for level in levels(call.site.configuration, issue)
-        if (measured := cycles(level, issue, call.now))
+        if (measured := cycles(level, issue, call.now)) or level.id in issue.cycles
     ]
 
 
