@@ -17,6 +17,7 @@ from itsms_sync.procedures.model import Procedure
 from itsms_sync.records import Directory, Event, Facts, Fate, Gap, Page, Person, Record, What
 from itsms_sync.relating import JudgedSource
 from itsms_sync.sms.mapping import Mapping
+from itsms_sync.sms.parts import judged_fields
 from itsms_sync.sms.processes import Processes
 from itsms_sync.store import schema
 from itsms_sync.store.coverage import Windows
@@ -56,6 +57,15 @@ mappings:
           parent: {field: parent, to: incident, inverse: child}
           problem: {field: problem, to: problem}
           change: {field: change, to: change, inverse: trigger}
+        parts:
+          slas:
+            kind: level
+            case: of
+            attributes:
+              stage: {field: stage, values: {on: running, off: cancelled, done: completed}}
+              started: {field: begun, type: instant}
+              ended: {field: ended, type: instant}
+              breached: {field: breached}
       problem:
         kind: problem
         attributes: *plain
@@ -101,6 +111,13 @@ mappings:
         activities: *steps
         pair: {field: elsewhere, system: desk, by: label}
         links: {change: {field: change, to: change, inverse: trigger}}
+        parts:
+          slas:
+            kind: metric
+            case: of
+            attributes:
+              stage: {field: ongoing, values: {yes: running, no: completed}}
+              cycles: {field: cycles, type: number}
       change:
         kind: issue
         where: type = 'change'
@@ -124,9 +141,11 @@ procedures:
         after: resolve
         limit: {time: P4D}
       - {id: INC-CHILDREN, check: CF12, roles: [child], gate: [close]}
+      - {id: INC-MEASURED, check: TI13, applies: major = 'yes', gate: [close], limit: {time: PT2H}}
   - process: problem
     requirements:
       - {id: PRB-CHANGE, check: LI9, roles: [change], gate: [close]}
+      - {id: PRB-MEASURED, check: TI13, applies: major = 'yes', gate: [close], limit: {time: PT2H}}
       - {id: PRB-SAME, check: LI10, attributes: [state], limit: {time: P2D}}
   - process: change
     requirements:
@@ -179,7 +198,7 @@ def library() -> Library:
 
 
 LIBRARY = library()
-KINDS = {"desk": ("incident", "problem", "change", "approval", "task"), "dev": ("issue",)}
+KINDS = {"desk": ("incident", "problem", "change", "approval", "task", "level"), "dev": ("issue", "metric")}
 
 
 class Site:
@@ -189,7 +208,7 @@ class Site:
         self, engine: Engine, *, unread: Sequence[tuple[str, str]] = (), systems: Sequence[str] = tuple(KINDS)
     ) -> None:
         self.engine = engine
-        self.ingested = {system: Ingested(engine, f"our_{system}", system) for system in systems}
+        self.ingested = {s: Ingested(engine, f"our_{s}", s, judged_fields(LIBRARY.mappings[s])) for s in systems}
         for system in systems:
             for kind in KINDS[system]:
                 if (system, kind) not in unread:
@@ -344,6 +363,68 @@ def test_who_cancelled_a_task_is_told_by_its_history(site: Site, actor: str | No
     site.learn("desk", record("task", "tsk1", at=T0 + 1, of="chg1", type="test", state="off"), cancelled)
     site.judge()
     assert status == site.status("CHG1", "CHG-TASKS")
+
+
+def level(id_: str, of: str, *, at: int = T0, stage: str = "on", **fields: str) -> Record:
+    return record("level", id_, at=at, of=of, stage=stage, begun=stamp(T0), **fields)
+
+
+def test_a_service_level_is_judged_anew_with_what_is_judged_of_it(site: Site) -> None:
+    site.learn("desk", *closed("incident", "inc1", major="yes"))
+    site.judge()
+    assert "deviating" == site.status("INC1", "INC-MEASURED")
+    site.learn("desk", level("lvl1", "inc1", breached="no"))
+    assert (1, "conforming") == (site.judge(), site.status("INC1", "INC-MEASURED"))
+    site.learn("desk", level("lvl1", "inc1", at=T0 + HOUR, breached="yes"))
+    assert 0 == site.judge()
+    site.learn("desk", level("lvl1", "inc1", at=T0 + HOUR + 1, stage="off", ended=stamp(T0 + HOUR), breached="yes"))
+    assert (1, "deviating") == (site.judge(), site.status("INC1", "INC-MEASURED"))
+    site.learn("desk", level("lvl2", "inc1", at=T0 + 2 * HOUR, stage="done"))
+    assert (1, "conforming") == (site.judge(), site.status("INC1", "INC-MEASURED"))
+
+
+@pytest.mark.parametrize(("stage", "status"), [("on", "unknown"), ("done", "conforming")])
+def test_a_service_level_that_vanished_had_measured_if_it_had_ended(site: Site, stage: str, status: str) -> None:
+    site.learn("desk", *closed("incident", "inc1", major="yes"))
+    site.learn("desk", level("lvl1", "inc1", stage=stage))
+    site.judge()
+    with site.engine.begin() as connection:
+        id_ = connection.execute(select(schema.record.c.id).where(schema.record.c.native_id == "lvl1")).scalar_one()
+        bury(connection, [(id_, Fate("lvl1", What.DELETED.value, at=T0 + DAY))], NOW)
+    assert (1, status) == (site.judge(), site.status("INC1", "INC-MEASURED"))
+
+
+def test_service_levels_that_cannot_be_read_leave_open_whether_there_is_one(site: Site) -> None:
+    site.learn("desk", *closed("incident", "inc1", major="yes"))
+    with site.engine.begin() as connection:
+        refused = Gap("level", "refused", "the account may not read service levels")
+        site.ingested["desk"].note_gaps(connection, [refused], T0)
+    site.judge()
+    assert ("unknown", "not read: level of our_desk: refused") == site.verdicts()["INC1", "INC-MEASURED"]
+
+
+def test_where_each_measure_has_a_record_a_case_without_one_is_unknown(site: Site) -> None:
+    site.learn("dev", *closed("issue", "dev-1", type="problem", major="yes"))
+    site.judge()
+    told = "not read: the source tells nothing of a service level of it"
+    assert ("unknown", told) == site.verdicts()["DEV-1", "PRB-MEASURED"]
+    found = []
+    for at, ongoing, cycles in ((1, "no", "0"), (2, "yes", "0"), (3, "no", "1")):
+        site.learn("dev", record("metric", "m1", at=T0 + at, of="dev-1", ongoing=ongoing, cycles=cycles))
+        found.append((site.judge(), site.status("DEV-1", "PRB-MEASURED")))
+    assert [(1, "deviating"), (1, "conforming"), (1, "conforming")] == found
+
+
+def test_only_kinds_that_are_nothing_but_service_levels_change_unjudged() -> None:
+    desk = LIBRARY.mappings["desk"]
+    assert {"level": {"of", "stage", "begun", "ended"}} == judged_fields(desk)
+    incident = desk.processes["incident"]
+    levels = incident.parts.slas
+    assert levels is not None
+    for part in (levels.model_copy(update={"where": "breached = 'yes'"}), levels.model_copy(update={"kind": "task"})):
+        parts = incident.parts.model_copy(update={"slas": part})
+        processes = {**desk.processes, "incident": incident.model_copy(update={"parts": parts})}
+        assert {} == judged_fields(desk.model_copy(update={"processes": processes}))
 
 
 def test_one_person_is_known_by_the_address_in_both_systems(site: Site) -> None:
@@ -545,6 +626,11 @@ def facts(draw: st.DrawFn) -> list[tuple[str, Record, tuple[Event, ...]]]:
             f"apr{number}", draw(st.sampled_from(["chg1", "chg2"])), draw(st.sampled_from(["p_a", "p_b"]))
         )
         found.append(("desk", made, (event,)))
+    for number in range(draw(st.integers(0, 2))):
+        of = draw(st.sampled_from(["inc1", "inc2"]))
+        for step in range(draw(st.integers(1, 2))):
+            stage, breached = draw(st.sampled_from(["on", "off", "done", "?"])), draw(st.sampled_from(["no", "yes"]))
+            found.append(("desk", level(f"lvl{number}", of, at=T0 + step, stage=stage, breached=breached), ()))
     return draw(st.permutations(found))
 
 

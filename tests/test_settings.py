@@ -391,6 +391,36 @@ def on_working_days(folder: Path) -> int:
     return sum(path.read_text().count("clock: business_days") for path in (folder / "mappings/procedures").iterdir())
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("paused: paused, ", "paused: halted, ", "'halted' is none of cancelled, completed, paused, running"),
+        (
+            "started: {field: start_time, type: instant}",
+            "started: {field: start_time}",
+            "attribute 'started' has to be a field of type instant",
+        ),
+    ],
+)
+def test_words_and_types_of_service_levels_are_told(folder: Path, old: str, new: str, message: str) -> None:
+    path = folder / "mappings/servicenow.yaml"
+    path.write_text(path.read_text().replace(old, new))
+    assert [message] * 2 == [one.split(": ", 1)[1] for one in problems(folder)]
+
+
+def test_service_levels_without_a_stage_measure_nothing(folder: Path) -> None:
+    """In one mapping it may be missing: then the cases of that system are unknown."""
+    told = "no mapping tells the stage of service levels: name it under parts, slas, attributes, stage"
+    paths = {
+        folder / "mappings/servicenow.yaml": "stage:\n            field: stage",
+        folder / "mappings/jira.yaml": "stage: {field: ongoing",
+    }
+    for path, old in paths.items():
+        assert read_configuration(folder / "itsms.yaml").library
+        path.write_text(path.read_text().replace(old, old.replace("stage", "step", 1)))
+    assert [told] * 2 == [one.split(": ", 1)[1] for one in problems(folder)]
+
+
 @pytest.mark.parametrize("time", ["PT0S", "-PT15M"])
 def test_a_limit_that_is_no_time_is_told(folder: Path, time: str) -> None:
     path = folder / "mappings/procedures/incident.yaml"

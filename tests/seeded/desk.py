@@ -98,8 +98,7 @@ class Record:
     links: tuple[Link, ...] = ()
     items: tuple[Listed, ...] = ()
     sla: str = "kept"
-    """``none``: no service level measures it, ``cancelled``: it was cancelled after half an hour, ``still``: it never ran.
-    """
+    """``none``: no service level measures it, ``cancelled``: one did for half an hour, ``still``: one never ran."""
 
     def rounds(self) -> Iterator[tuple[Approval, ...]]:
         """Those who were asked together, in the order of the asking."""

@@ -138,7 +138,10 @@ def tables(desk: Desk, processes: Collection[str] = tuple(TABLES), extra: Column
     rows: dict[str, list[Row]] = {
         "sys_user": [_user(person) for person in desk.people.values()],
         "sys_user_group": [{"sys_id": sys_id(f"group:{key}"), "name": name} for key, name in desk.groups.items()],
-        **{name: [] for name in (*TABLES.values(), "sysapproval_approver", "change_task", "task_ci", "task_sla", "sys_audit")},
+        **{
+            name: []
+            for name in (*TABLES.values(), "sysapproval_approver", "change_task", "task_ci", "task_sla", "sys_audit")
+        },
     }
     known, here = numbers(desk), [record for record in desk.records if record.process in processes]
     cases = {record.case for record in here}

@@ -652,6 +652,16 @@ def test_seeded_cycles_stand_for_computed_ones_in_the_field_too(reading: Client)
     assert [] != fields["customfield_10215"]["completedCycles"]
 
 
+def test_a_seeded_clock_without_a_cycle_is_shown_and_never_began(site: Starter, tmp_path: Path) -> None:
+    more = tmp_path / "more.yaml"
+    issue = "key: ITSM-90, type: 10101, created: 2026-03-02T08:00:00Z"
+    more.write_text(f"issues: [{{{issue}, slas: [{{metric: 1, goal: PT1H}}]}}]")
+    reading, key = site(data=(*DESK, more)), "ITSM-90"
+    shown = clock(reading, key, 1)
+    assert ([], False) == (shown["completedCycles"], "ongoingCycle" in shown)
+    assert shown == reading.get(f"issue/{key}", fields="customfield_10214")["fields"]["customfield_10214"]
+
+
 def test_what_is_no_request_of_the_kind_has_no_clock(reading: Client) -> None:
     assert [] == reading.get(f"{DESK_API}/request/ITSM-2/sla")["values"]
     assert None is reading.get("issue/ITSM-2", fields="customfield_10214")["fields"]["customfield_10214"]

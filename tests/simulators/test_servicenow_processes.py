@@ -584,6 +584,17 @@ def test_a_level_that_went_on_after_a_pause_is_breached_at_its_new_end() -> None
     assert ("true", "2026-07-05 16:00:00") == (late["has_breached"], late["sys_updated_on"])
 
 
+def test_a_level_that_is_stopped_in_a_pause_was_paused_until_then() -> None:
+    desk, now = _instance()
+    incidents = desk.tables["incident"]
+    row = desk.insert(incidents, {"impact": "1", "urgency": "1"}, "ada", now[0])
+    desk.save(incidents, row, {"state": "3"}, "ada", now[0])
+    desk.save(incidents, row, {"state": "6"}, "ada", now[0] + 2 * 3600)
+    assert ("completed", "", "1970-01-01 02:00:00", "1970-01-01 00:00:00") == tuple(
+        _level(desk, row)[name] for name in ("stage", "pause_time", "pause_duration", "duration")
+    )
+
+
 def test_a_level_begins_where_nothing_ends_it_at_once_and_may_be_cancelled() -> None:
     desk, now = _instance()
     incidents = desk.tables["incident"]
