@@ -167,6 +167,7 @@ class Chains:
         self._unread = related.unread_kinds(connection, kinds)
         self._partly = {**coverage.partly_read(connection), **self._unread}
         self._audited = {key: audited(connection, *key) for key in kinds}
+        self._levels = related.kinds_shown(connection, {key for key in kinds if key not in self._unread})
         self._cut = {id_: related.cut_histories(connection, id_) for id_ in self._sources}
 
     def has_history(self, source_id: int, kind: str) -> bool:
@@ -567,6 +568,9 @@ class Chains:
         if not mapped:
             # A system without a list of items has its field alone.
             return "" if part == "cis" else f"the mapping names no {part}"
+        if part == "slas" and not any(key in self._unread or key in self._levels for key in mapped):
+            # Nobody defined any, or the account sees none: a source may leave out in silence what may not be read.
+            return f"{mapped[0][1]} of {self._sources[mapped[0][0]].name}: none is shown of any case"
         return next((self._unread[key] for key in mapped if key in self._unread), "")
 
     def _unread_links(self, process: str, source_ids: Sequence[int]) -> str:

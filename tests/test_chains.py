@@ -372,7 +372,10 @@ def level(id_: str, of: str, *, at: int = T0, stage: str = "on", **fields: str) 
 def test_a_service_level_is_judged_anew_with_what_is_judged_of_it(site: Site) -> None:
     site.learn("desk", *closed("incident", "inc1", major="yes"))
     site.judge()
-    assert "deviating" == site.status("INC1", "INC-MEASURED")
+    none = "not read: level of our_desk: none is shown of any case"
+    assert ("unknown", none) == site.verdicts()["INC1", "INC-MEASURED"]
+    site.learn("desk", level("lvl0", "inc0"))
+    assert (1, "deviating") == (site.judge(), site.status("INC1", "INC-MEASURED"))
     site.learn("desk", level("lvl1", "inc1", breached="no"))
     assert (1, "conforming") == (site.judge(), site.status("INC1", "INC-MEASURED"))
     site.learn("desk", level("lvl1", "inc1", at=T0 + HOUR, breached="yes"))
@@ -405,6 +408,7 @@ def test_service_levels_that_cannot_be_read_leave_open_whether_there_is_one(site
 
 def test_where_each_measure_has_a_record_a_case_without_one_is_unknown(site: Site) -> None:
     site.learn("dev", *closed("issue", "dev-1", type="problem", major="yes"))
+    site.learn("dev", record("metric", "m0", of="dev-0", ongoing="yes", cycles="0"))
     site.judge()
     told = "not read: the source tells nothing of a service level of it"
     assert ("unknown", told) == site.verdicts()["DEV-1", "PRB-MEASURED"]

@@ -685,6 +685,10 @@ CHECKS: dict[str, Check] = {
                 ),
                 ("a record that vanished", "is unknown, unless it had ended"),
                 (
+                    "a source that shows no service level of any case",
+                    "is unknown: the account may not see them, or nobody has defined any",
+                ),
+                (
                     "a definition that was switched off",
                     "shows in cases without records; why they have none is not told",
                 ),

@@ -271,6 +271,14 @@ def unread_kinds(connection: Connection, kinds: Collection[tuple[int, str]]) -> 
     return told
 
 
+def kinds_shown(connection: Connection, kinds: Collection[tuple[int, str]]) -> set[tuple[int, str]]:
+    """Those of the ``(source, kind)`` of which there is any record."""
+    mine = and_(record.c.source_id == bindparam("_source"), record.c.kind == bindparam("_kind"))
+    first = select(record.c.id).where(mine, record.c.updated_at.is_not(None)).limit(1)
+    asked = ((key, {"_source": key[0], "_kind": key[1]}) for key in kinds)
+    return {key for key, names in asked if connection.execute(first, names).first() is not None}
+
+
 _WHOLE = ("refused", "not-served", "rows-hidden", "not-asked")
 """Reasons of gaps that leave a whole kind, or an unknown part of it, unread."""
 
