@@ -158,8 +158,8 @@ def _clocks(history: History, cases: pl.DataFrame, requirement: ResolvedInTime, 
 
 
 def summed(value: pl.Expr, begins: pl.Expr) -> pl.Expr:
-    """The sum of a value that is never null since the last row with which something ``begins``, as the first row does. A
-    sum over groups takes twenty times as long.
+    """The sum of a value that is never null since the last row with which something ``begins``, as the first row does.
+    A sum over groups takes twenty times as long.
     """
     total = value.cum_sum()
     return total - pl.when(begins).then(total - value).forward_fill()

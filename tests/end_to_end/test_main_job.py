@@ -33,7 +33,7 @@ CHECKS = (
 )
 
 OTHER_REASONS = ("TI13",)
-"""The instance shows no service level of any incident; of a file it is not even known which incidents are duplicates."""
+"""The instance shows no service level at all; of the file it is not even known which incidents are duplicates."""
 
 
 @dataclass(frozen=True)
