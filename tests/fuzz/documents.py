@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -10,6 +11,9 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from tests.fuzz.mutation import HUGE, LARGEST
+
+MOST_NODES = 20_000
+"""Lists and mappings of a tree that is changed any further; parts that stand in it again and again grow quickly."""
 
 ROOT = Path(__file__).parent.parent.parent
 CALENDARS = """\
@@ -115,7 +119,13 @@ def small(random: Random, json_tree: str) -> str:
 
 
 def _text(tree: Any) -> str:
-    return "".join(_written(tree, iter(range(1_000_000))))[:LARGEST]
+    parts, size = [], 0
+    for part in _written(tree, iter(range(1_000_000))):
+        parts.append(part)
+        size += len(part)
+        if size >= LARGEST:
+            break
+    return "".join(parts)[:LARGEST]
 
 
 def _prune(random: Random, tree: Any) -> None:
@@ -136,13 +146,16 @@ def _nodes(tree: Any) -> Iterator[Any]:
 
 
 def _change(random: Random, tree: Any) -> None:
-    node = random.choice(list(_nodes(tree)))
+    nodes = list(islice(_nodes(tree), MOST_NODES))
+    node = random.choice(nodes)
     if not node:
         return
     key = random.choice(list(node) if isinstance(node, dict) else range(len(node)))
     match random.randrange(8):
         case 0:
             del node[key]
+        case _ if len(nodes) == MOST_NODES:
+            node[key] = None
         case 1 if isinstance(node, dict):
             node[random.choice((*node, "", "a" * 70, "constructor", "Ä", str(key) + "x"))] = node.pop(key)
         case 2 if isinstance(node, list):
@@ -150,7 +163,7 @@ def _change(random: Random, tree: Any) -> None:
         case 3 if isinstance(node, dict):
             node |= {f"x{number}": node[key] for number in range(random.choice((1, 3, 3, 40, 40, 3_000)))}
         case 4:
-            node[key] = _copied(random.choice(list(_nodes(tree))))
+            node[key] = _copied(random.choice(nodes))
         case _:
             node[key] = value(random, node[key])
 
