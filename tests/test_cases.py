@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from itsms_sync.conformance.history import NO_CALENDARS
 from itsms_sync.conformance.kernel import judge
 from itsms_sync.documents import load
-from itsms_sync.procedures.model import Procedure, ResolvedInTime, RespondedInTime
+from itsms_sync.procedures.model import Procedure, ResolvedInTime, RespondedInTime, StagesApproved
 from itsms_sync.sms.calendars import Calendars, Clocks
 from itsms_sync.sms.cases import (
     APPROVALS,
@@ -397,9 +397,16 @@ def verdicts(story: Story) -> dict[str, dict[str, Any]]:
     basis = Basis(of, millis(story.now), audited, frozenset({TIMER}))
     log = with_parts(from_history(*frames(story, of), basis), story, of)
     kept = NO_CALENDARS if story.without_calendars else clocks()
-    found = judge(log, versions(story), types(story.process), basis.now, kept).to_dicts()
+    told = [_of_the_story(document, story) for document in versions(story)]
+    found = judge(log, told, types(story.process), basis.now, kept).to_dicts()
     assert len({row["requirement"] for row in found}) == len(found), "one verdict for each requirement"
     return {row["requirement"]: row for row in found}
+
+
+def _of_the_story(document: Procedure, story: Story) -> Procedure:
+    """What it demands of which the story says something, and its quorums, by which others are judged."""
+    said = tuple(r for r in document.requirements if r.id in story.expect or isinstance(r, StagesApproved))
+    return document.model_copy(update={"requirements": said})
 
 
 def expected(expectation: Expectation | str | None) -> dict[str, Any] | None:

@@ -40,7 +40,6 @@ NONE = "1970-01-01 00:00:00"
     [
         ("in_progress", "", "", NONE, "running", False),
         ("in_progress", "", "", "1970-01-01 01:00:00", "running", False),
-        ("breached", "", "", NONE, "running", False),
         ("paused", AT, "", NONE, "paused", True),
         ("paused", "2026-03-02 08:00:01", "", NONE, "paused", False),
         ("paused", "", "", NONE, "paused", None),

@@ -740,6 +740,8 @@ def slow_idle(seen: View, start: int, attached: int, gates: Sequence[int], deman
         return deviating(at, f"the service level stood still through more than {in_words(demand)} of work")
     if possible > length(demand):
         return unknown("gap: saves without history" if seen.missed else "value not known: pause", at)
+    if seen.lost:
+        return unknown("history lost before the first row", at)
     return conforming(at)
 
 

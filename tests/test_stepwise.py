@@ -192,7 +192,7 @@ def test_limits_of_other_priorities_and_of_other_cases_are_left_out() -> None:
     assert ["INC-RESPONSE-P3", "INC-RESOLVE-P3", "INC-UPDATE-P3"] == [one.requirement for one in told(WORK).limits]
 
 
-@settings(deadline=None, max_examples=20)
+@settings(deadline=None, max_examples=8)
 @given(several(gaps="any"), instants)
 def test_limits_say_what_their_checks_say(stored: list[test_kernel.Case], now: int) -> None:
     for case in stored[:2]:
@@ -224,7 +224,7 @@ def _said_at(log: CaseLog, requirement: str, now: int) -> str:
     return str(verdicts.filter(pl.col("requirement") == requirement)["status"][0])
 
 
-@settings(deadline=None, max_examples=20)
+@settings(deadline=None, max_examples=8)
 @given(several(gaps="none"), instants)
 def test_each_sentence_stands_at_one_save(stored: list[test_kernel.Case], now: int) -> None:
     for case in stored[:2]:

@@ -7,7 +7,7 @@ was cancelled counts no more. How the time ran out is another check's to tell.
 import polars as pl
 
 from itsms_sync.conformance.clock import Clock
-from itsms_sync.conformance.control_flow import with_gate
+from itsms_sync.conformance.control_flow import COMPLETE_LOSS, with_gate
 from itsms_sync.conformance.history import History
 from itsms_sync.conformance.time import on_the_clock, told, with_deadline
 from itsms_sync.conformance.verdicts import (
@@ -153,5 +153,6 @@ def _stood_still(running: Clock) -> list[Rule]:
         ),
         Rule(unsure & (pl.col("missed") > 0), Status.UNKNOWN, GAP, "gate_at"),
         Rule(unsure, Status.UNKNOWN, f"{NOT_DELIVERED}: pause", "gate_at"),
+        Rule(still & COMPLETE_LOSS, Status.UNKNOWN, LOST, "gate_at"),
         Rule(still, Status.CONFORMING, at="gate_at"),
     ]

@@ -34,6 +34,8 @@ def late_response(history: History, requirement: RespondedInTime) -> pl.DataFram
     """TI1. The first save by a person after which the response activity is true; system accounts do not respond."""
     answer_row = f"answer_{requirement.response}"
     frame = _with_clock_start(history, pl.col(answer_row).fill_null(pl.col("last_row")))
+    if not _any_of(frame, requirement.priority):
+        return decide(frame, _not_this_clock(requirement.priority), judged_as_of="since")
     frame = frame.with_columns(
         history.there(answer_row, "at").alias("answered"),
         history.there(f"unsigned_{requirement.response}", "at").alias("unsigned"),
@@ -83,6 +85,8 @@ def late_resolution(history: History, requirement: ResolvedInTime) -> pl.DataFra
     """
     stopped = pl.col("state").is_in(history.resolved)
     frame = _with_clock_start(history, pl.when(stopped).then("stop_row").otherwise("last_row"))
+    if not _any_of(frame, requirement.priority):
+        return decide(frame, _not_this_clock(requirement.priority), judged_as_of="since")
     running = history.clock(requirement.limit)
     if running is None:
         return decide(frame, _not_described(requirement.priority), judged_as_of="since")
@@ -236,6 +240,11 @@ def with_deadline(frame: pl.DataFrame, since: str, running: Clock) -> pl.DataFra
     return frame.with_columns(
         running.after(starts, limit).alias("deadline"), running.after(starts, limit + 1).alias("overdue")
     )
+
+
+def _any_of(frame: pl.DataFrame, priority: str) -> bool:
+    """Whether there is more to find out than that it is another priority's clock, as often of a few cases."""
+    return bool((frame["clock_priority"] == priority).any())
 
 
 def _not_this_clock(priority: str) -> list[Rule]:

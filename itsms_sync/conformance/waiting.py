@@ -50,7 +50,7 @@ def stale(history: History, requirement: NotStale) -> pl.DataFrame:
         (pl.col("human").is_null() & ~pl.col("first")).any().alias("unsigned"),
     )
     running = history.clock(requirement.limit)
-    if running is None:
+    if running is None or not facts["own"].any():
         frame = history.cases.join(facts, on="case", how="left", maintain_order="left")
         return decide(frame, [_of_others(), Rule(ALWAYS, Status.UNKNOWN, CALENDAR, "opened")])
     frame = _with_stretches(history, rows, running).join(facts, on="case", how="left", maintain_order="left")

@@ -209,7 +209,9 @@ class Parsed(HTMLParser):
         self.links += [given["href"] or ""] if "href" in given else []
 
 
-@pytest.mark.parametrize("case", [OPEN, DEVIATING, GAPS, NASTY])
+@pytest.mark.parametrize(
+    "case", [OPEN, NASTY, *(pytest.param(case, marks=pytest.mark.slow) for case in (DEVIATING, GAPS))]
+)
 def test_the_page_needs_nothing_else(html: Callable[[str], str], explained: Explained, case: str) -> None:
     text = html(case)
     found = Parsed(text)
@@ -254,7 +256,7 @@ def _nasty(found: Any, name: str = "") -> Any:
     )
 
 
-@pytest.mark.parametrize("case", [OPEN, DEVIATING, GAPS])
+@pytest.mark.parametrize("case", [DEVIATING, *(pytest.param(case, marks=pytest.mark.slow) for case in (OPEN, GAPS))])
 def test_whatever_text_is_written_anywhere_is_shown_as_text(explained: Explained, case: str) -> None:
     nasty = _nasty(explained(case))
     for address in (nasty["url"], "javascript:alert(1)", "data:text/html,x"):

@@ -135,7 +135,7 @@ def _swept(bench: Bench, name: str, points: list[str]) -> dict[str, Fate]:
         return dict(zip(points, pool.map(fate, points), strict=True))
 
 
-@pytest.mark.parametrize("name", _slow_but(CLOUD, REGISTER))
+@pytest.mark.parametrize("name", _slow_but(CLOUD))
 def test_a_kill_around_the_commits_of_a_create_leaves_one_ticket_each(bench: Bench, name: str) -> None:
     """Of the others the moment that no request shows: the answer has come and is not yet written down."""
     decided, _, sending, done, *_ = range(bench.transactions - AROUND_CREATES, bench.transactions)
@@ -292,7 +292,7 @@ def _logged(process: subprocess.Popen[str], text: str) -> str:
     pytest.fail(f"the daemon ended and never logged {text!r}")
 
 
-@pytest.mark.parametrize("command", ["run", "once"])
+@pytest.mark.parametrize("command", ["run", pytest.param("once", marks=pytest.mark.slow)])
 def test_a_second_writer_refuses_and_names_the_first(bench: Bench, command: str) -> None:
     with site(TARGETS[CLOUD]) as place:
         installation = bench.installation(CLOUD, place)

@@ -57,7 +57,7 @@ def same(install: Install) -> Twins:
     return twins(install)
 
 
-QUICK = ("servicenow", "jira-cloud")
+QUICK = ("servicenow",)
 
 
 @pytest.fixture(

@@ -248,11 +248,11 @@ def _run(way: str, served: Served, install: Install) -> Run:
     return Run(way, served, first, deviations, again, afterwards)
 
 
-SLOW = "jira-data-center"  # served beside three others in end_to_end/test_side_by_side.py
+SLOW = ("jira-cloud", "jira-data-center")  # served beside three others in end_to_end/test_side_by_side.py
 
 
 @pytest.fixture(
-    scope="module", params=[pytest.param(name, marks=[pytest.mark.slow] if name == SLOW else []) for name in WAYS]
+    scope="module", params=[pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in WAYS]
 )
 def run(
     request: pytest.FixtureRequest, simulate: Simulate, install: Install, tmp_path_factory: pytest.TempPathFactory
