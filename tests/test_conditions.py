@@ -395,6 +395,7 @@ def test_words_that_other_sql_dialects_reserve_may_name_columns():
         ("b)", 1, 2, ["not expected"]),
         ("b d", 1, 3, ["not expected"]),
         ("s = 'a' AND u = 'b", 1, 17, ["never closed"]),
+        ("{#", 1, 1, ["comments are not allowed"]),
         ("s = 'it''s' AND u = \"b", 1, 21, ["never closed"]),
         ("n = 1_000", 1, 6, ["not expected"]),
         # places behind letters of several bytes and line ends

@@ -459,6 +459,11 @@ def test_all_problems_of_all_files_are_told_at_once(folder: Path) -> None:
     } == {name: sum(t.startswith(name + ":") for t in told) for name in {t.split(":")[0] for t in told}}
 
 
+def test_a_folder_with_a_name_that_is_too_long_is_a_problem_like_any_other(folder: Path) -> None:
+    changed(folder / "itsms.yaml", "documents: mappings", f"documents: {'m' * 300}")
+    assert any("processes.yaml" in told for told in problems(folder))
+
+
 @pytest.mark.parametrize("file", ["itsms.yaml", "mappings/processes.yaml", "mappings/texts/en.yaml"])
 def test_a_file_that_is_missing_is_a_problem_like_any_other(folder: Path, file: str) -> None:
     (folder / file).unlink()

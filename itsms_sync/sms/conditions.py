@@ -210,7 +210,7 @@ def _tokens(place: _Place, columns: Mapping[str, Type]) -> list[Token]:
     try:
         found = _Language().tokenize(place.text)
     except TokenError:
-        place.refuse("this quote is never closed", _open_quote(place.text))
+        place.refuse(*_never_closed(place.text))
     if not found:
         place.refuse("the condition is empty", 0)
     _refuse_skipped(place, found)
@@ -220,9 +220,13 @@ def _tokens(place: _Place, columns: Mapping[str, Type]) -> list[Token]:
     return found
 
 
-def _open_quote(text: str) -> int:
+def _never_closed(text: str) -> tuple[str, int]:
+    """What is wrong with a text that has no tokens, and where."""
     closed = re.sub(r"""'[^']*'|"[^"]*\"""", lambda pair: " " * len(pair[0]), text)
-    return min(at for at in (closed.find("'"), closed.find('"')) if at >= 0)
+    quotes = [at for at in (closed.find("'"), closed.find('"')) if at >= 0]
+    if quotes:
+        return "this quote is never closed", min(quotes)
+    return "comments are not allowed here", max(0, closed.rfind("{#"), closed.rfind("/*"))
 
 
 def _refuse_skipped(place: _Place, found: Sequence[Token]) -> None:
