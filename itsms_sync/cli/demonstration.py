@@ -4,7 +4,6 @@ Simulators and daemon are the real ones; only the people at the two desks are ma
 touched.
 """
 
-import signal
 import sys
 import tempfile
 import time
@@ -56,12 +55,12 @@ tickets:
 
 def demonstrate(*, only_once: bool, seed: int, days: int) -> None:
     """Runs until Ctrl-C, or for one cycle. ``days``: how far back the histories of both desks go."""
+    from itsms_sync.cli.working import obey_signals
     from itsms_sync.http import Stopped
     from itsms_sync.wiring import make_stop
 
     stop = make_stop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.request())
+    obey_signals(stop)
     try:
         progress = screen.Progress()
         with _parts(stop, seed, days, progress, live=not only_once) as parts:

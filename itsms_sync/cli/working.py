@@ -17,8 +17,18 @@ if TYPE_CHECKING:
     from itsms_sync.configuration import Configuration
     from itsms_sync.cycle import CycleReport
     from itsms_sync.following import FollowReport
+    from itsms_sync.http import Stop
     from itsms_sync.outbox import OutboxReport
     from itsms_sync.wiring import Wired
+
+
+def obey_signals(stop: "Stop") -> None:
+    """SIGTERM and SIGINT order the stop, and do nothing else."""
+    # When it is imported, polars takes SIGINT for itself and raises KeyboardInterrupt in the middle of what it works on.
+    import polars  # noqa: F401
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.request())
 
 
 @contextmanager
@@ -30,8 +40,7 @@ def working(config: "Configuration", *, as_of: int | None = None, quiet: bool = 
     from itsms_sync.wiring import WritingRefused, make_stop, wired
 
     stop = make_stop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.request())
+    obey_signals(stop)
     progress = (lambda *_: None) if quiet else screen.Progress()
     try:
         with wired(config, stop=stop, progress=progress, as_of=as_of) as parts:

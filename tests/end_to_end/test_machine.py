@@ -6,6 +6,7 @@ import shutil
 import signal
 import sqlite3
 import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -172,3 +173,25 @@ def test_a_log_that_nobody_reads_stops_no_work_and_no_stop(begin: Begin, service
     finally:
         os.close(reads)
         os.close(writes)
+
+
+CTRL_C = """
+import os, signal, threading, time
+from itsms_sync.cli.working import obey_signals
+from itsms_sync.wiring import make_stop
+stop = make_stop()
+obey_signals(stop)
+import polars as pl
+table = pl.DataFrame({"a": pl.Series(range(1_000_000)) % 1000, "b": range(1_000_000)})
+until = time.monotonic() + 1
+ctrl_c = lambda: [os.kill(os.getpid(), signal.SIGINT) or time.sleep(0.02) for _ in range(40)]
+threading.Thread(target=ctrl_c).start()
+while time.monotonic() < until:
+    table.sort("b", descending=True).group_by("a").agg(pl.col("b").sort().diff().sum())
+print("worked on")
+"""
+
+
+def test_ctrl_c_orders_the_stop_also_while_columns_are_worked_on() -> None:
+    answer = subprocess.run([sys.executable, "-c", CTRL_C], capture_output=True, text=True, timeout=60)
+    assert ("worked on\n", "") == (answer.stdout, answer.stderr)
