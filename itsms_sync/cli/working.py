@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 def obey_signals(stop: "Stop") -> None:
     """SIGTERM and SIGINT order the stop, and do nothing else."""
-    # When it is imported, polars takes SIGINT for itself and raises KeyboardInterrupt in the middle of what it works on.
+    # When it is imported, polars takes SIGINT for itself and raises KeyboardInterrupt in the middle of its work.
     import polars  # noqa: F401
 
     for number in (signal.SIGTERM, signal.SIGINT):
