@@ -207,7 +207,7 @@ def _iso(value: str) -> str:
         return value
 
 
-MOST_TEXT = 400_000_000
+MOST_TEXT = 100_000_000
 """Characters of a table that repeats one row."""
 _CONTROLS = re.compile("[\0-\x1f]")
 
