@@ -167,8 +167,17 @@ class Chains:
         self._unread = related.unread_kinds(connection, kinds)
         self._partly = {**coverage.partly_read(connection), **self._unread}
         self._audited = {key: audited(connection, *key) for key in kinds}
-        self._levels = related.kinds_shown(connection, {key for key in kinds if key not in self._unread})
+        self._levels = related.kinds_shown(connection, self._kinds_of_levels() - self._unread.keys())
         self._cut = {id_: related.cut_histories(connection, id_) for id_ in self._sources}
+
+    def _kinds_of_levels(self) -> set[tuple[int, str]]:
+        """``(source, kind)`` of the records that are service levels."""
+        return {
+            (id_, described.parts.slas.kind)
+            for id_, source in self._sources.items()
+            for described in self._library.mappings[source.mapped_by].processes.values()
+            if described.parts.slas is not None
+        }
 
     def has_history(self, source_id: int, kind: str) -> bool:
         """Whether the source has told of any change in records of this kind."""

@@ -3,6 +3,7 @@
 Connects nothing; what it returns is ``wiring``'s to build from.
 """
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -228,7 +229,7 @@ def _read_calendars(reading: _Reading, path: Path) -> "Calendars | None":
     """The business calendars, if there is such a file."""
     from itsms_sync.sms.calendars import Calendars
 
-    found = reading.document(path, Calendars) if _is_file(path) else None
+    found = reading.document(path, Calendars) if os.path.isfile(path) else None
     if found is None:
         return None
     reading.report(found[1], found[0].problems())
@@ -246,15 +247,5 @@ def _read_texts(reading: _Reading, folder: Path, language: str) -> "Texts | None
 
 
 def _yaml(folder: Path) -> list[Path]:
-    try:
-        return sorted(p for p in folder.glob("*.yaml") if p.is_file())
-    except OSError:
-        return []
-
-
-def _is_file(path: Path) -> bool:
-    """What is wrong with a folder, as a name that is too long, is told of the documents that have to be there."""
-    try:
-        return path.is_file()
-    except OSError:
-        return False
+    # What is wrong with a folder, as a name that is too long, is told of the documents that have to be there.
+    return sorted(p for p in folder.glob("*.yaml") if p.is_file()) if os.path.isdir(folder) else []

@@ -173,22 +173,25 @@ def _refuse_incomplete(path: Path, names: list[str], columns: LogColumns) -> Non
 def _csv(path: Path, columns: LogColumns, folder: Path) -> pl.LazyFrame:
     del columns
     plain = unpacked(path, folder)
-    _refuse_misshapen(plain)
+    _refuse_wide(_width(plain))
     scanned = pl.scan_csv(plain, infer_schema=False, glob=False, row_index_name=ROW, row_index_offset=FIRST_ROW)
-    if len(scanned.collect_schema()) > MOST_COLUMNS + 1:
-        raise Refused(f"the header has more than {MOST_COLUMNS:,} columns; is this CSV?", 1)
+    width = len(scanned.collect_schema()) - 1
+    _refuse_wide(width)
+    _refuse_empty_cells(plain, width)
     return scanned
 
 
-def _refuse_misshapen(path: Path) -> None:
-    """What would need far more memory than it has text: each cell takes 16 bytes, also one of a row that is too short,
-    which has no text at all.
-    """
-    width = _width(path)
+def _refuse_wide(width: int) -> None:
     if width > MOST_COLUMNS:
         raise Refused(
             f"the header has more than {MOST_COLUMNS:,} columns or {LONGEST_HEADER:,} characters; is this CSV?", 1
         )
+
+
+def _refuse_empty_cells(path: Path, width: int) -> None:
+    """What would need far more memory than it has text: each cell takes 16 bytes, also one of a row that is too short,
+    which has no text at all.
+    """
     with path.open("rb") as file:
         lines = sum(data.count(b"\n") for data in iter(lambda: file.read(_AT_ONCE), b""))
     if width * lines > FEWEST_CELLS + 2 * path.stat().st_size:

@@ -163,27 +163,37 @@ class Approval(Strict):
         }
 
 
-class Task(Strict):
-    """``by``: who brought it into its state; ``gone``: it vanished from the source as it stands."""
+class Ending(Strict):
+    """What may end, or vanish from the source as it stands (``gone``)."""
+
+    ended: datetime | None = None
+    gone: bool = False
+
+    def as_of(self, now: datetime) -> tuple[bool, int | None]:
+        """Whether the end, if there is one, lies before ``now``, and that end (ms)."""
+        over = self.ended is None or self.ended <= now
+        return over, millis(self.ended) if self.ended is not None and over else None
+
+
+class Task(Ending):
+    """``by``: who brought it into its state."""
 
     type: str | None
     state: str | None = "open"
     opened: datetime
-    ended: datetime | None = None
     not_exact: bool = False
     workers: tuple[str, ...] = ()
     by: str | None = None
-    gone: bool = False
 
     def row(self, number: int, now: datetime) -> dict[str, Any]:
-        over = self.ended is None or self.ended <= now
+        over, ended_at = self.as_of(now)
         return {
             "case": 0,
             "id": str(number),
             "type": self.type,
             "state": self.state if over else "work",
             "opened_at": millis(self.opened),
-            "ended_at": millis(self.ended) if self.ended is not None and over else None,
+            "ended_at": ended_at,
             "exact": not self.not_exact,
             "workers": list(self.workers),
             "human": self.by != TIMER if over and self.by is not None else None,
@@ -213,25 +223,21 @@ class Item(Strict):
         return {"case": 0, "id": str(number), "at": millis(self.at)}
 
 
-class Level(Strict):
-    """A service level, attached ``at`` and ended as ``stage`` says; ``idle``: it stood still all the time; ``gone`` as
-    of a task.
-    """
+class Level(Ending):
+    """A service level, attached ``at`` and ended as ``stage`` says; ``idle``: it stood still all the time."""
 
     stage: str | None = "completed"
     at: datetime
-    ended: datetime | None = None
     idle: bool | None = None
-    gone: bool = False
 
     def row(self, number: int, now: datetime) -> dict[str, Any]:
-        over = self.ended is None or self.ended <= now
+        over, ended_at = self.as_of(now)
         return {
             "case": 0,
             "id": str(number),
             "stage": self.stage if over else "running",
             "at": millis(self.at),
-            "ended_at": millis(self.ended) if self.ended is not None and over else None,
+            "ended_at": ended_at,
             "idle": self.idle,
             "gone": self.gone,
         }

@@ -324,7 +324,7 @@ def _gates(requirement: Demand) -> tuple[str, ...]:
         ):
             return requirement.gate
         case Measured():
-            return (*requirement.gate, *((requirement.after,) if requirement.after is not None else ()))
+            return requirement.activities()
         case StagesApproved(before=name) | NotCancelledAfterWork(cancel=name):
             return (name,)
         case _:

@@ -542,6 +542,9 @@ class Measured(Demand):
     pause: str | None = None
     """Condition under which the clock of the service level may stand still."""
 
+    def activities(self) -> tuple[str, ...]:
+        return self.gate if self.after is None else (*self.gate, self.after)
+
 
 class ClosedByTimer(Demand):
     """TI12: a resolved case is closed by the documented timer, or earlier by a person."""
@@ -921,11 +924,9 @@ def _activities_of(requirement: Demand) -> tuple[str, ...]:
             return (requirement.start,)
         case LinkedInTime():
             return (requirement.after,)
-        case Measured():
-            return (*requirement.gate, *((requirement.after,) if requirement.after is not None else ()))
         case TrackKept():
             return (requirement.before, *requirement.steps())
-        case SubmittedInTime() | PlanKept() | ReviewedInTime():
+        case SubmittedInTime() | PlanKept() | ReviewedInTime() | Measured():
             return requirement.activities()
         case _:
             return ()

@@ -91,6 +91,7 @@ def _compiled(text: str, named: tuple[tuple[str, Type], ...]) -> Condition:
     return Condition(text, frozenset(rule.used), term.as_type(Type.BOOLEAN))
 
 
+NO_COMMENTS = "comments are not allowed here"
 _WORDS = {
     "AND": TokenType.AND,
     "OR": TokenType.OR,
@@ -226,7 +227,7 @@ def _never_closed(text: str) -> tuple[str, int]:
     quotes = [at for at in (closed.find("'"), closed.find('"')) if at >= 0]
     if quotes:
         return "this quote is never closed", min(quotes)
-    return "comments are not allowed here", max(0, closed.rfind("{#"), closed.rfind("/*"))
+    return NO_COMMENTS, closed.index("{#")  # the one sign that the tokenizer takes for a comment in every language
 
 
 def _refuse_skipped(place: _Place, found: Sequence[Token]) -> None:
@@ -236,7 +237,7 @@ def _refuse_skipped(place: _Place, found: Sequence[Token]) -> None:
     for end, start in zip(ends, starts, strict=True):
         between = place.text[end + 1 : start]
         if between.strip():
-            place.refuse("comments are not allowed here", end + 1 + len(between) - len(between.lstrip()))
+            place.refuse(NO_COMMENTS, end + 1 + len(between) - len(between.lstrip()))
 
 
 def _refuse_foreign(place: _Place, token: Token, following: Token | None, columns: Mapping[str, Type]) -> None:
@@ -244,7 +245,7 @@ def _refuse_foreign(place: _Place, token: Token, following: Token | None, column
     foreign = token.token_type is not TokenType.STRING and token.text not in columns
     calls = token.token_type is TokenType.VAR and following is not None and following.token_type is TokenType.L_PAREN
     if token.text == "-" and following and following.text == "-" and following.start == token.end + 1:
-        place.refuse("comments are not allowed here; two minus signs need a space between them", token.start)
+        place.refuse(f"{NO_COMMENTS}; two minus signs need a space between them", token.start)
     if foreign and word in _INSTEAD:
         place.refuse(f"`{token.text}` is not part of the condition language: {_INSTEAD[word]}", token.start)
     if token.token_type not in _KNOWN or (token.token_type is TokenType.VAR and not token.text.isidentifier()):

@@ -73,8 +73,6 @@ class Change(Script):
     doer: str = ""
     peer: str = ""
     manager: str = ""
-    raised: int = 0
-    """Milliseconds."""
 
     def story(self) -> Iterator[float]:
         self._cast()
@@ -105,7 +103,6 @@ class Change(Script):
         self.manager = self.one_of("Managers")
 
     def _raised(self) -> None:
-        self.raised = self.now
         what = self.random.choice(_WHAT)
         fields = {
             "summary": what,
@@ -245,7 +242,8 @@ class Change(Script):
         """Seconds until it can be carried out."""
         if self.track != "normal":
             return self.between(10 * MINUTE, 2 * HOUR)
-        return max(self.between(*_LEAD) - (self.now - self.raised) / 1000, DAY)
+        passed: float = (self.now - self.issue().values["created"]) / 1000
+        return max(self.between(*_LEAD) - passed, DAY)
 
     def _window(self) -> float:
         """Seconds that are planned for it, and for what is awaited meanwhile."""
