@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, insert, select
 
 from itsms_sync.store import database
 from itsms_sync.store.database import DatabaseUnavailable, connect
-from itsms_sync.store.schema import fact, metadata
+from itsms_sync.store.schema import REVISION, fact, metadata
 
 MIGRATIONS = Path(database.__file__).parent / "migrations"
 HEAD = ScriptDirectory(str(MIGRATIONS)).get_current_head()
@@ -36,6 +36,10 @@ def _at(revision: str, path: Path) -> None:
 def _schema_of(engine: Engine) -> Any:
     with engine.connect() as connection:
         return compare_metadata(MigrationContext.configure(connection), metadata)
+
+
+def test_the_revision_that_is_looked_for_is_the_last_one() -> None:
+    assert HEAD == REVISION
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, CursorResult, Engine, Table, create_engine, event, insert, select
+from sqlalchemy import Connection, CursorResult, Engine, Table, create_engine, event, insert, inspect, select
 from sqlalchemy.engine import ExceptionContext, make_url
 
-from itsms_sync.store.schema import fact
+from itsms_sync.store.schema import REVISION, fact
 
 T = TypeVar("T")
 
@@ -140,14 +140,13 @@ def _refuse_network_file_system(path: Path, mounts: Path) -> None:
 
 
 def _check_schema(engine: Engine, *, migrate: bool) -> None:
-    from alembic.runtime.migration import MigrationContext
+    current = _revision(engine)
+    if current == REVISION:
+        return
+    # only here, because it takes long to load
     from alembic.script import ScriptDirectory
 
-    with engine.connect() as connection:
-        current = MigrationContext.configure(connection).get_current_revision()
     scripts = ScriptDirectory(str(Path(__file__).parent / "migrations"))
-    if current == scripts.get_current_head():
-        return
     if current is not None and current not in {s.revision for s in scripts.walk_revisions()}:
         raise DatabaseUnavailable(
             f"the database has schema {current!r}, which this version of the program does not know; "
@@ -159,6 +158,15 @@ def _check_schema(engine: Engine, *, migrate: bool) -> None:
             "`itsms-sync once` or `run` brings it up to date"
         )
     upgrade(engine)
+
+
+def _revision(engine: Engine) -> str | None:
+    """What Alembic wrote down of the schema; ``None`` where there is none yet."""
+    with engine.connect() as connection:
+        if not inspect(connection).has_table("alembic_version"):
+            return None
+        found: str | None = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
+        return found
 
 
 def upgrade(engine: Engine) -> None:

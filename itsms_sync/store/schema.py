@@ -31,6 +31,9 @@ metadata = MetaData(
     }
 )
 
+REVISION = "windows"
+"""The last of ``migrations/versions``, which makes these tables."""
+
 Id = Integer
 Instant = BigInteger
 
