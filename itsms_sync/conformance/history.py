@@ -277,13 +277,21 @@ def _cases(
     )
     last = saves.select("missed_until", *standing)[last_row]
     entered = states.filter(IS_LAST).select(pl.col("at").alias("_entered"))
-    cases = pl.concat([log.cases, first, last, entered], how="horizontal")
+    ahead = _ahead(saves, first_row, dict(_asked(procedure)))
+    cases = pl.concat([log.cases, first, last, entered, ahead], how="horizontal")
     ended = pl.when(pl.col("state").is_in(list(flow.final))).then("_entered").alias("ended")
     missed = (pl.col("missed_until") - pl.col("_missed_before") + pl.col("missed_after")).alias("missed")
-    conditions = dict(_asked(procedure))
-    columns = [_firsts(saves, len(cases), name, condition) for name, condition in conditions.items()]
-    cases = cases.with_columns(ended, missed, _stops(states, len(cases), [*flow.resolved, *flow.final]), *columns)
+    own = [pl.when(pl.col(name) <= pl.col("last_row")).then(name).alias(name) for name in ahead.columns]
+    cases = cases.with_columns(ended, missed, _stops(states, len(cases), [*flow.resolved, *flow.final]), *own)
     return cases.drop("_entered", "_missed_before", "missed_until")
+
+
+def _ahead(saves: pl.DataFrame, rows: pl.Series, conditions: Mapping[str, pl.Expr]) -> pl.DataFrame:
+    """From each of the rows on, the row of the first save for which a condition is true, of whatever case, or null."""
+    return saves.select(
+        pl.when(condition).then("row").backward_fill().gather(pl.lit(rows)).alias(name)
+        for name, condition in conditions.items()
+    )
 
 
 def _asked(procedure: Procedure) -> Iterator[tuple[str, pl.Expr]]:
@@ -353,19 +361,10 @@ def _done_or_untold(activity: str) -> Iterator[tuple[str, pl.Expr]]:
     yield f"untold_{activity}", pl.col(f"is_{activity}").is_null()
 
 
-def _firsts(saves: pl.DataFrame, cases: int, name: str, condition: pl.Expr) -> pl.Series:
-    """Per case, the row of the first save for which the condition is true, or null."""
-    return _placed(saves.select("nth", "row", condition.alias("_when")).filter("_when"), cases, name, last=False)
-
-
 def _stops(states: pl.DataFrame, cases: int, done: list[str]) -> pl.Series:
+    """Per case, the row at which it last began to count as done, or null."""
     was_done = pl.col("previous").is_in(done).fill_null(False)
-    return _placed(states.filter(pl.col("state").is_in(done) & ~was_done), cases, "stop_row", last=True)
-
-
-def _placed(rows: pl.DataFrame, cases: int, name: str, *, last: bool) -> pl.Series:
-    """The first or last of the rows of each case, at the case's place."""
-    neighbour = pl.col("nth").shift(-1 if last else 1)
-    rows = rows.filter((pl.col("nth") != neighbour).fill_null(True))
-    nothing = pl.Series(name, [None], dtype=pl.UInt32).new_from_index(0, cases)
+    rows = states.filter(pl.col("state").is_in(done) & ~was_done)
+    rows = rows.filter((pl.col("nth") != pl.col("nth").shift(-1)).fill_null(True))
+    nothing = pl.Series("stop_row", [None], dtype=pl.UInt32).new_from_index(0, cases)
     return nothing.scatter(rows["nth"], rows["row"])

@@ -5,9 +5,8 @@ it happened: each version judges everything, and of its verdicts those are kept 
 two versions each found something in their own time, what happened first stands.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
 
 import polars as pl
 
@@ -40,7 +39,7 @@ def judge(
 def judge_prepared(histories: Sequence[History]) -> pl.DataFrame:
     """Verdicts as ``judge`` gives them, of one log made ready for each of the versions."""
     log, parts = histories[0].log, _parts(histories)
-    verdicts = _one_each(parts) if len(parts) > 1 else pl.concat([pl.DataFrame(schema=VERDICTS), *parts[0]])
+    verdicts = _one_each(parts) if len(parts) > 1 else parts[0]
     if log.cases["unseen"].null_count() == len(log.cases):
         return verdicts
     unseen = log.cases.select("case", "unseen")
@@ -55,11 +54,9 @@ def judged_by(
     log: CaseLog, versions: Sequence[Procedure], types: dict[str, Type], now: int, clocks: Clocks = NO_CALENDARS
 ) -> dict[tuple[int, str], Procedure]:
     """``(case, requirement)`` -> the version by which ``judge`` judges it."""
-    numbered = [
-        [frame.with_columns(pl.lit(number).alias("version")) for frame in part]
-        for number, part in enumerate(_parts(_prepared(log, versions, types, now, clocks)))
-    ]
-    rows = _one_each(numbered, {**VERDICTS, "version": pl.Int32}).select("case", "requirement", "version")
+    parts = _parts(_prepared(log, versions, types, now, clocks))
+    rows = _one_each([part.with_columns(pl.lit(number).alias("version")) for number, part in enumerate(parts)])
+    rows = rows.select("case", "requirement", "version")
     return {(case, requirement): versions[number] for case, requirement, number in rows.iter_rows()}
 
 
@@ -73,9 +70,9 @@ def _prepared(
     ]
 
 
-def _parts(histories: Sequence[History]) -> list[list[pl.DataFrame]]:
-    """What each version says in its time, a frame per requirement."""
-    return [_in_force(_judged(prepared), prepared.force) for prepared in histories]
+def _parts(histories: Sequence[History]) -> list[pl.DataFrame]:
+    """What each version says in its time."""
+    return [_in_force(_judged(prepared), prepared.force).drop("instant") for prepared in histories]
 
 
 def forces(versions: Sequence[Procedure]) -> list[Force]:
@@ -84,19 +81,16 @@ def forces(versions: Sequence[Procedure]) -> list[Force]:
     return [Force(start, end, start == starts[0]) for start, end in zip(starts, [*starts[1:], None], strict=True)]
 
 
-def _judged(prepared: History) -> list[pl.DataFrame]:
-    """One frame of ``VERDICTS`` and ``instant`` per requirement."""
-    return [
-        _applied(prepared, requirement.applies, CHECKS[requirement.check].judge(prepared, requirement)).select(
-            "case",
-            pl.lit(requirement.id).alias("requirement"),
-            pl.lit(requirement.check).alias("check"),
-            *list(VERDICTS)[3:],
-            "instant",
-        )
-        for requirement in prepared.procedure.requirements
-        if requirement.check in CHECKS
-    ]
+def _judged(prepared: History) -> pl.DataFrame:
+    """``VERDICTS`` and ``instant`` of each requirement."""
+    found = [pl.LazyFrame(schema={**VERDICTS, "instant": pl.Int64})]
+    for requirement in prepared.procedure.requirements:
+        if requirement.check in CHECKS:
+            verdicts = CHECKS[requirement.check].judge(prepared, requirement)
+            named = pl.lit(requirement.id).alias("requirement"), pl.lit(requirement.check).alias("check")
+            rows = _applied(prepared, requirement.applies, verdicts).lazy()
+            found.append(rows.select("case", *named, *list(VERDICTS)[3:], "instant"))
+    return pl.concat(found).collect()
 
 
 def _applied(prepared: History, applies: str | None, verdicts: pl.DataFrame) -> pl.DataFrame:
@@ -128,12 +122,8 @@ def _applied(prepared: History, applies: str | None, verdicts: pl.DataFrame) -> 
     )
 
 
-def _in_force(frames: Sequence[pl.DataFrame], force: Force) -> list[pl.DataFrame]:
+def _in_force(rows: pl.DataFrame, force: Force) -> pl.DataFrame:
     """Keeps what happened in the version's time; before the first version nothing can be said."""
-    return [_kept(frame, force).drop("instant") for frame in frames]
-
-
-def _kept(rows: pl.DataFrame, force: Force) -> pl.DataFrame:
     if force.end is not None:
         rows = rows.filter(pl.col("instant") < force.end)
     early = pl.col("instant") < force.start
@@ -148,10 +138,9 @@ def _kept(rows: pl.DataFrame, force: Force) -> pl.DataFrame:
     )
 
 
-def _one_each(parts: Sequence[Sequence[pl.DataFrame]], schema: Mapping[str, Any] = VERDICTS) -> pl.DataFrame:
+def _one_each(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
     """One verdict for each case and requirement: of several the one that was settled first."""
-    rows = pl.concat([pl.DataFrame(schema=schema), *(frame for part in parts for frame in part)])
-    rows = rows.sort("requirement", "case", "at", nulls_last=True, maintain_order=True)
+    rows = pl.concat(parts).sort("requirement", "case", "at", nulls_last=True, maintain_order=True)
     return rows.unique(["requirement", "case"], keep="first", maintain_order=True)
 
 

@@ -36,6 +36,8 @@ def stale(history: History, requirement: NotStale) -> pl.DataFrame:
     """TI3. A stretch in which work was due begins with each save by a person; saves of system accounts go on in it."""
     priority = pl.col("priority")
     own = priority == requirement.priority
+    if not (history.saves["priority"] == requirement.priority).fill_null(True).any():
+        return decide(history.cases, [Rule(ALWAYS, Status.NOT_APPLICABLE, OTHER_PRIORITY)])
     pause = pl.lit(False) if requirement.pause is None else compile(requirement.pause, history.types).expression
     rows = _rows(history).with_columns((pl.col("state").is_in(history.resolved) | pause).alias("_rests"))
     rows = rows.with_columns(
@@ -50,7 +52,7 @@ def stale(history: History, requirement: NotStale) -> pl.DataFrame:
         (pl.col("human").is_null() & ~pl.col("first")).any().alias("unsigned"),
     )
     running = history.clock(requirement.limit)
-    if running is None or not facts["own"].any():
+    if running is None:
         frame = history.cases.join(facts, on="case", how="left", maintain_order="left")
         return decide(frame, [_of_others(), Rule(ALWAYS, Status.UNKNOWN, CALENDAR, "opened")])
     frame = _with_stretches(history, rows, running).join(facts, on="case", how="left", maintain_order="left")
