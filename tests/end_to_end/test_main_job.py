@@ -19,7 +19,7 @@ import requests
 
 from tests.end_to_end.conftest import ROOT, Installation, Simulate, Simulator
 
-pytestmark = pytest.mark.timeout(600)  # the real log is read, judged, replayed and judged again, once for all tests
+pytestmark = pytest.mark.timeout(600)  # the real log is read, judged and judged again, once for all tests
 LOG = "data/uci-incidents/incident_event_log.csv.gz"
 IN_JUNE, IN_MARCH = "2016-06-01T00:00Z", "2017-03-01T00:00Z"
 RESOLVED = {"Resolved", "Closed"}
@@ -45,7 +45,6 @@ class Job:
     jira: Simulator
     first: Any
     again: Any
-    replay: Any
     opened: Any
     """Nonconformities after the first pass."""
     actions: Any
@@ -67,8 +66,7 @@ def job(simulate: Simulate, tmp_path_factory: pytest.TempPathFactory, shared: Ca
     first, again = passed(IN_JUNE), passed(IN_JUNE)
     opened, actions = installation.json("nonconformities"), installation.json("actions")
     created = jira.ledger()["created"]
-    replay = installation.json("replay", timeout=300)
-    return Job(log, installation, jira, first, again, replay, opened, actions, created, passed(IN_MARCH))
+    return Job(log, installation, jira, first, again, opened, actions, created, passed(IN_MARCH))
 
 
 def _installation(folder: Path, servicenow: str, jira: str) -> Installation:
@@ -149,13 +147,11 @@ def test_a_later_pass_reads_nothing_again(job: Job) -> None:
     assert (0, None) == tuple(job.later["sources"]["servicenow"][name] for name in ("new_rows", "problem"))
 
 
+@pytest.mark.slow
 def test_replay_gives_what_stood_there(job: Job) -> None:
-    assert (True, [], CASES + NAMED) == (
-        job.replay["equal"],
-        job.replay["differing"],
-        job.replay["rows"]["records"]["after"],
-    )
-    assert job.replay["rows"]["verdicts"]["after"] > 100_000
+    replay = job.installation.json("replay", timeout=300)
+    assert (True, [], CASES + NAMED) == (replay["equal"], replay["differing"], replay["rows"]["records"]["after"])
+    assert replay["rows"]["verdicts"]["after"] > 100_000
 
 
 def test_tickets_open_at_their_address(job: Job) -> None:
@@ -228,7 +224,7 @@ def _comparable(figure: Any) -> Any:
 # --- commands that read
 
 
-@pytest.mark.parametrize("place", [0, 137, 274])
+@pytest.mark.parametrize("place", [0, *(pytest.param(later, marks=pytest.mark.slow) for later in (137, 274))])
 def test_explain_an_incident(job: Job, reopened: list[str], place: int) -> None:
     number = reopened[place]
     found = job.installation.json("explain", number)
