@@ -181,6 +181,7 @@ class TestJiraDataCenterApprovals(TestJiraApprovals, TestJiraDataCenter):
     """The same on the other edition."""
 
 
+@pytest.mark.slow  # they come with the issues
 class TestJiraServiceLevels(TestJiraSource):
     """Service levels that come with the issues. All run, so each poll reads them again; they name nobody."""
 
@@ -191,7 +192,6 @@ class TestJiraServiceLevels(TestJiraSource):
         return replace(case, kind="sla", window=window, persons=())
 
 
-@pytest.mark.slow  # the same on Cloud is quick enough
 class TestJiraDataCenterServiceLevels(TestJiraServiceLevels, TestJiraDataCenter):
     """The same on the other edition."""
 

@@ -1372,6 +1372,7 @@ def test_naming_the_plug_in_loads_no_library() -> None:
 # --- real data -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow  # the main job reads it, too
 def test_a_real_year_is_read_completely_and_once(shared: Callable[[str], Path]) -> None:
     path = shared("data/uci-incidents/incident_event_log.csv.gz")
     simulator = serve(data=[path])

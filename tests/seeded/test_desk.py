@@ -248,7 +248,7 @@ def _run(way: str, served: Served, install: Install) -> Run:
     return Run(way, served, first, deviations, again, afterwards)
 
 
-SLOW = ("jira-cloud", "jira-data-center")  # served beside three others in end_to_end/test_side_by_side.py
+SLOW = ("jira-cloud", "jira-data-center", "servicenow")  # served side by side in end_to_end/test_side_by_side.py
 
 
 @pytest.fixture(
