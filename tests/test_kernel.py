@@ -248,7 +248,7 @@ def everything_stored(world: Mapping[int, Case], now: int) -> dict[int, Case]:
 @pytest.mark.parametrize(
     ("store", "procedures"),
     [
-        pytest.param(known, (procedure(),), id="live"),
+        pytest.param(known, (procedure(),), id="live", marks=pytest.mark.slow),
         pytest.param(known, versions(), id="live, two versions"),
         pytest.param(everything_stored, versions(), id="as of, two versions"),
     ],
@@ -1046,3 +1046,16 @@ def test_changes_judged_when_they_fall_due_equal_changes_judged_at_once(
             kept |= said_of_changes(change_log(part, now), now)
     expected = said_of_changes(change_log(world, moments[-1]), moments[-1]) if world else {}
     assert expected == kept
+
+
+def test_saves_without_a_trace_hide_a_rejection_of_later_at_any_time() -> None:
+    """Saves after the last one that is told may have asked again; when is not known."""
+    blind = Save(START, "anna", {"state": CHANGE_CREATED["state"]}, traced=False)
+    answers = [
+        {"approver": "anna", "state": state, "asked_at": at, "decided_at": at, "exact": True, "actor": "anna"}
+        for state, at in (("rejected", START + 9 * MINUTE), ("approved", START + MINUTE))
+    ]
+    asked = tuple({**answer, "human": True, "stage": "authorise"} for answer in answers)
+    change = Change(Case(START, CHANGE_CREATED, (blind,)), asked, (), ())
+    found = [said_of_changes(change_log({0: change}, at), at)[0, "CHG-C1-PLANS"] for at in (START, START + 10 * MINUTE)]
+    assert [("unknown", "stage or decision of an approval not known")] * 2 == [verdict[:2] for verdict in found]

@@ -67,7 +67,7 @@ def test_damaged_compression_is_told(
     [
         ("log.csv.gz", csv_text() + b"INC3,2026-03-02 08:30:00,New,", b"x"),
         ("log.csv.gz", csv_text(), b"\n"),
-        ("log.xes.gz", xes_text().encode()[:-6], b"<trace></trace>"),
+        pytest.param("log.xes.gz", xes_text().encode()[:-6], b"<trace></trace>", marks=pytest.mark.slow),
     ],
 )
 def test_what_unpacks_to_too_much_is_refused(tmp_path: Path, name: str, begin: bytes, filling: bytes) -> None:

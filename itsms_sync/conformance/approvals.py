@@ -499,6 +499,10 @@ def _worked_out(history: History, stage: str, quorum: Quorum) -> pl.DataFrame:
     )
 
 
+_LATER = (1 << 63) - 1
+"""After any instant."""
+
+
 def _last_round(history: History, rows: pl.DataFrame, stage: str) -> pl.DataFrame:
     """Per case in which the stage was entered again after a rejection: ``_from`` (ms), when that was last, and
     ``_straddles``: whether it cannot be told which approvals belong to the last round, because it is not known what was
@@ -513,7 +517,8 @@ def _last_round(history: History, rows: pl.DataFrame, stage: str) -> pl.DataFram
     gaps = pl.concat(
         [
             history.saves.filter(pl.col("missed") > 0).select("case", "at"),
-            history.cases.filter(pl.col("missed_after") > 0).select("case", at=pl.lit(history.now, pl.Int64)),
+            # not until now: nothing falls due when a rejection that was written down for later gets its turn
+            history.cases.filter(pl.col("missed_after") > 0).select("case", at=pl.lit(_LATER, pl.Int64)),
         ]
     )
     hidden = maybe.join(gaps, on="case", how="inner").filter(pl.col("at") >= pl.col("_earliest"))
