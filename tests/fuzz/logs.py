@@ -208,7 +208,7 @@ def _iso(value: str) -> str:
 
 
 MOST_TEXT = 100_000_000
-"""Characters of a table that repeats one row."""
+"""Characters of a table that repeats one row, or of a column that repeats one text."""
 _CONTROLS = re.compile("[\0-\x1f]")
 
 
@@ -303,7 +303,9 @@ def _typed(random: Random, values: pl.Series) -> pl.Series:
         lambda: pl.Series([timedelta(days=1)] * count, dtype=pl.Duration),
         lambda: pl.Series([datetime(9999, 12, 31)] * count, dtype=pl.Datetime("ms")),
         lambda: pl.Series([-(2**62)] * count, dtype=pl.Int64).cast(pl.Datetime("ms")),
-        lambda: pl.Series([random.choice(("x" * 40_000, "x" * 2_000_000))] * count, dtype=pl.String),
+        lambda: pl.Series(
+            ["x" * min(random.choice((40_000, 2_000_000)), MOST_TEXT // max(1, count))] * count, dtype=pl.String
+        ),
         lambda: pl.Series([f"INC{n // 6}" for n in range(count)], dtype=pl.String),
     )
     return random.choice(kinds)()
