@@ -72,7 +72,10 @@ def _prepared(
 
 def _parts(histories: Sequence[History]) -> list[pl.DataFrame]:
     """What each version says in its time."""
-    return [_in_force(_judged(prepared), prepared.force).drop("instant") for prepared in histories]
+    found = [_in_force(_judged(prepared), prepared.force) for prepared in histories]
+    for rows in found:
+        rows.drop_in_place("instant")  # ``drop`` would copy the frames that were put together
+    return found
 
 
 def forces(versions: Sequence[Procedure]) -> list[Force]:
@@ -83,14 +86,14 @@ def forces(versions: Sequence[Procedure]) -> list[Force]:
 
 def _judged(prepared: History) -> pl.DataFrame:
     """``VERDICTS`` and ``instant`` of each requirement."""
-    found = [pl.LazyFrame(schema={**VERDICTS, "instant": pl.Int64})]
+    found = [pl.DataFrame(schema={**VERDICTS, "instant": pl.Int64})]
     for requirement in prepared.procedure.requirements:
         if requirement.check in CHECKS:
             verdicts = CHECKS[requirement.check].judge(prepared, requirement)
             named = pl.lit(requirement.id).alias("requirement"), pl.lit(requirement.check).alias("check")
-            rows = _applied(prepared, requirement.applies, verdicts).lazy()
+            rows = _applied(prepared, requirement.applies, verdicts)
             found.append(rows.select("case", *named, *list(VERDICTS)[3:], "instant"))
-    return pl.concat(found).collect()
+    return pl.concat(found)  # of lazy frames it would copy them all
 
 
 def _applied(prepared: History, applies: str | None, verdicts: pl.DataFrame) -> pl.DataFrame:

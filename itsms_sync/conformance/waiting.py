@@ -36,7 +36,7 @@ def stale(history: History, requirement: NotStale) -> pl.DataFrame:
     """TI3. A stretch in which work was due begins with each save by a person; saves of system accounts go on in it."""
     priority = pl.col("priority")
     own = priority == requirement.priority
-    if not (history.saves["priority"] == requirement.priority).fill_null(True).any():
+    if not history.saves.select(own.fill_null(True).any()).item():
         return decide(history.cases, [Rule(ALWAYS, Status.NOT_APPLICABLE, OTHER_PRIORITY)])
     pause = pl.lit(False) if requirement.pause is None else compile(requirement.pause, history.types).expression
     rows = _rows(history).with_columns((pl.col("state").is_in(history.resolved) | pause).alias("_rests"))
