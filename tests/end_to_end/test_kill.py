@@ -44,10 +44,7 @@ AROUND_CREATES = 6
 """The last transactions but one: both intents are decided, the target is known from now on, and each intent is marked
 as being sent and as done."""
 CLOUD = "jira-cloud"
-
-
-def _slow_but(*quick: str) -> list[Any]:
-    return [pytest.param(name, marks=[] if name in quick else [pytest.mark.slow]) for name in TARGETS]
+ONE_QUICK = [pytest.param(name, marks=[] if name == CLOUD else [pytest.mark.slow]) for name in TARGETS]
 
 
 @dataclass(frozen=True)
@@ -143,7 +140,7 @@ def _swept(bench: Bench, name: str, points: list[str]) -> dict[str, Fate]:
         return dict(zip(points, pool.map(fate, points), strict=True))
 
 
-@pytest.mark.parametrize("name", _slow_but(CLOUD))
+@pytest.mark.parametrize("name", ONE_QUICK)
 def test_a_kill_around_the_commits_of_a_create_leaves_one_ticket_each(bench: Bench, name: str) -> None:
     """Of the others the moment that no request shows: the answer has come and is not yet written down."""
     decided, _, sending, done, *_ = range(bench.transactions - AROUND_CREATES, bench.transactions)
@@ -256,7 +253,7 @@ def _expected(scenarios: dict[str, Scenario]) -> dict[str, Fate]:
     return {told: Fate(scenario.code, *GOOD) for told, scenario in scenarios.items()}
 
 
-@pytest.mark.parametrize("name", _slow_but(CLOUD))
+@pytest.mark.parametrize("name", ONE_QUICK)
 def test_one_ticket_each_whatever_becomes_of_the_first_create(bench: Bench, name: str) -> None:
     assert _expected(CORE) == _fates(bench, name, CORE)
 
@@ -335,7 +332,7 @@ def _stopped(bench: Bench, name: str, held_s: int) -> Stopped:
         return Stopped(seconds < 8, daemon.returncode, tuple(left), len(outbox["adopted"]), len(outbox["sent"]), fate)
 
 
-@pytest.mark.parametrize("name", _slow_but(CLOUD))
+@pytest.mark.parametrize("name", ONE_QUICK)
 def test_sigterm_in_a_create_lets_it_end_or_leaves_it_unclear(bench: Bench, name: str) -> None:
     """A write gets 5 s; one that takes longer is cut, and the next run looks up what became of it."""
     asked = [(name, held_s) for held_s in (3, 7)]
