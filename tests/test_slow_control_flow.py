@@ -26,20 +26,8 @@ from itsms_sync.procedures.model import (
     Requirement,
     UntouchedAfterClose,
 )
-from tests.test_kernel import (
-    CHANGE_CREATED,
-    MINUTE,
-    START,
-    TIMER,
-    Case,
-    Change,
-    PartRow,
-    Save,
-    change_log,
-    change_mapping,
-    change_procedure,
-    procedure,
-)
+from tests.test_kernel import MINUTE, START, TIMER, Case, Save, procedure
+from tests.test_kernel_changes import CHANGE_CREATED, Change, PartRow, change_log, change_mapping, change_procedure
 
 HOUR = 60 * MINUTE
 STATES = {"-5": "new", "-4": "assess", "-3": "authorise", "-2": "scheduled", "-1": "implement", "0": "review"}

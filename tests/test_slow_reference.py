@@ -30,19 +30,8 @@ from itsms_sync.procedures.model import (
     StagesApproved,
     TrackKept,
 )
-from tests.test_kernel import (
-    CHANGE_CREATED,
-    MINUTE,
-    START,
-    TIMER,
-    Case,
-    Change,
-    PartRow,
-    Save,
-    change_log,
-    change_mapping,
-    change_procedure,
-)
+from tests.test_kernel import MINUTE, START, TIMER, Case, Save
+from tests.test_kernel_changes import CHANGE_CREATED, Change, PartRow, change_log, change_mapping, change_procedure
 
 HOUR = 60 * MINUTE
 NEVER = 10**15

@@ -31,17 +31,8 @@ from itsms_sync.procedures.model import (
     WaitsForSomething,
 )
 from itsms_sync.sms.cases import ITEMS, PAIRS, CaseLog
-from tests.test_kernel import (
-    MAPPINGS,
-    MINUTE,
-    TIMER,
-    Change,
-    PartRow,
-    change_log,
-    change_mapping,
-    change_procedure,
-    procedure,
-)
+from tests.test_kernel import MAPPINGS, MINUTE, TIMER, procedure
+from tests.test_kernel_changes import Change, PartRow, change_log, change_mapping, change_procedure
 from tests.test_slow_reference import (
     COLUMNS,
     FAR,

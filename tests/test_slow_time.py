@@ -31,23 +31,8 @@ from itsms_sync.procedures.model import (
 )
 from itsms_sync.sms.calendars import DAYS, Calendar, Clocks
 from itsms_sync.sms.cases import SLAS, CaseLog, from_history
-from tests.test_kernel import (
-    CHANGE_CREATED,
-    CREATED,
-    MINUTE,
-    START,
-    TIMER,
-    Case,
-    Change,
-    Save,
-    basis,
-    change_log,
-    change_mapping,
-    change_procedure,
-    frames,
-    mapping,
-    procedure,
-)
+from tests.test_kernel import CREATED, MINUTE, START, TIMER, Case, Save, basis, frames, mapping, procedure
+from tests.test_kernel_changes import CHANGE_CREATED, Change, change_log, change_mapping, change_procedure
 from tests.test_slow_reference import by_now
 
 HOUR = 60 * MINUTE
